@@ -1,0 +1,299 @@
+"""The command: reads arguments and calls one job.
+
+Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medseg import __version__
+from medseg.errors import MedsegError
+from medseg.geometry import Length
+
+app = typer.Typer(
+    name="medseg",
+    help="Segment cells and organs, and know how good the borders are.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Folder in which the card's root is looked for."),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ModelArgument = Annotated[
+    str, typer.Argument(help="A model or run folder, an MLflow run id, or models:/NAME@ALIAS.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"medseg {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put it.")] = Path("medseg-demo"),
+    organs: Annotated[bool, typer.Option("--organs", help="3D organs, not 2D cells.")] = False,
+    minutes: Annotated[float, typer.Option(help="Time for training.")] = 2.0,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Make a small data set, then check, train, evaluate, register and predict."""
+    from medseg.jobs.demo import demo as job
+
+    job(folder, organs=organs, minutes=minutes, tracking_uri=tracking_uri, console=_console())
+
+
+@app.command()
+def check(
+    card: Annotated[Path, typer.Argument(help="A dataset card.")],
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every case of a data set and say what is wrong with it."""
+    from medseg.jobs.check import check as job
+    from medseg.jobs.show import show_check
+
+    result = job(card, data_root=data_root, console=_console())
+    _print(result.as_json) if as_json else show_check(result, _console())
+    if result.faults:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="Overrides, e.g. train.epochs=3.", metavar="KEY=VALUE"),
+    ] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(help="Train and validate for this long, e.g. 20m; the epochs are ignored."),
+    ] = None,
+    data_root: DataRoot = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that prepare patches.")] = 0,
+    tracking_uri: TrackingUri = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="MLflow experiment; default: the data set's name.")
+    ] = None,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the registered model; default: the data set's name; '' for none."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a job, judge it on the test cases, and register the model."""
+    from medseg.jobs.show import show_trained
+    from medseg.jobs.train import train as job
+
+    result = job(
+        job_file,
+        settings=settings or [],
+        data_root=data_root,
+        runs=runs,
+        time_budget=parse_duration(time_budget) if time_budget else None,
+        device=_one_of("--device", device, ("auto", "cpu", "gpu")),
+        precision=_one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16")),
+        workers=workers,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        register_as=register,
+        console=_console(),
+    )
+    _print(result.as_json) if as_json else show_trained(result, _console())
+
+
+@app.command()
+def predict(
+    model: ModelArgument,
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Images, folders of images, DICOM series folders.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the label maps.")],
+    mirror: Annotated[
+        bool | None,
+        typer.Option("--mirror/--no-mirror", help="Average mirrored views.", show_default=False),
+    ] = None,
+    probabilities: Annotated[bool, typer.Option(help="Write class probabilities, too.")] = False,
+    pixel_size: Annotated[
+        str | None,
+        typer.Option(help='For images that carry none, x,y[,z]: "0.25 um,0.25 um".'),
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Stop at the first broken image.")] = False,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label images with a model, each on its own grid."""
+    from medseg.jobs.predict import predict as job
+    from medseg.jobs.show import show_predicted
+
+    result = job(
+        model,
+        inputs,
+        output,
+        tracking_uri=tracking_uri,
+        pixel_size=parse_lengths(pixel_size) if pixel_size else (),
+        mirror=mirror,
+        probabilities=probabilities,
+        strict=strict,
+        device=_one_of("--device", device, ("auto", "cpu", "gpu")),
+        precision=_one_of("--precision", precision, ("fp32", "bf16", "fp16")),
+        console=_console(),
+    )
+    _print(result.as_json) if as_json else show_predicted(result, output, _console())
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[
+        str, typer.Argument(help="A folder of label images, or a model (as in predict).")
+    ],
+    card: Annotated[Path, typer.Option(help="Dataset card with the ground truth.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help='Repeatable: dice, "nsd:tolerance=2 mm"; default: dice iou hd95 assd.'),
+    ] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="Names of the cases, separated by commas; default: all.")
+    ] = None,
+    file_name: Annotated[
+        str, typer.Option(help="Name of a prediction; {case} stands for the case.")
+    ] = "{case}",
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold predictions against the ground truth and write the report."""
+    from medseg.jobs.evaluate import evaluate as job
+    from medseg.jobs.show import show_evaluated
+
+    result = job(
+        predictions,
+        card,
+        output,
+        metrics=metric or [],
+        cases=cases.split(",") if cases else [],
+        file_name=file_name,
+        data_root=data_root,
+        tracking_uri=tracking_uri,
+        device=_one_of("--device", device, ("auto", "cpu", "gpu")),
+        console=_console(),
+    )
+    _print(result.as_json) if as_json else show_evaluated(result, _console())
+
+
+@app.command()
+def compare(
+    evaluations: Annotated[
+        list[Path], typer.Argument(help="Two or more evaluation or run folders.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether one model is better than another on the same cases."""
+    from medseg.jobs.compare import compare as job
+    from medseg.jobs.show import show_compared
+
+    result = job(evaluations, output)
+    _print(result.as_json) if as_json else show_compared(result, _console())
+
+
+@app.command()
+def promote(
+    run: Annotated[
+        str, typer.Argument(help="A run folder, an MLflow run id, or models:/NAME/VERSION.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Registered model, where the run is in several.")
+    ] = None,
+    alias: Annotated[str, typer.Option(help="The alias that people load.")] = "champion",
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a registered version the champion; the one before becomes rollback."""
+    from medseg.jobs.promote import promote as job
+    from medseg.jobs.show import show_promoted
+
+    result = job(run, name=name, alias=alias, tracking_uri=tracking_uri)
+    _print(result.as_json) if as_json else show_promoted(result, _console())
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds of ``90s``, ``20m``, ``1h30m`` or ``1.5h``.
+
+    Raises:
+        MedsegError: The text is none of these.
+    """
+    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text.strip())
+    if not text.strip() or not parts:
+        raise MedsegError(f"--time-budget {text}: write 90s, 20m or 1h30m")
+    return sum(float(n or 0) * unit for n, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+
+
+def parse_lengths(text: str) -> list[Length]:
+    """Return the lengths of ``"0.25 um,0.25 um"``.
+
+    Raises:
+        MedsegError: One of them is no length.
+    """
+    try:
+        return [Length.parse(part) for part in text.split(",")]
+    except ValueError as error:
+        raise MedsegError(f"--pixel-size: {error}") from None
+
+
+def main() -> None:
+    """Run the command; a mistake of the user is one message and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app()
+    except MedsegError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+def _console() -> Console:
+    return Console(stderr=True)
+
+
+def _print(result: dict[str, Any]) -> None:
+    typer.echo(json.dumps(result, indent=2))
+
+
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> Any:
+    if value not in known:
+        raise typer.BadParameter(f"{value}: is none of {', '.join(known)}", param_hint=option)
+    return value

@@ -1,0 +1,194 @@
+"""Training jobs: one file is one experiment, whole.
+
+A job holds what decides the result. The computer, the device and the tracking server belong to the
+command line. Sizes are written in the order x, y, z.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from medseg.config.card import Card, SplitPart, read_card
+from medseg.config.reading import Section, checked, override, read_yaml
+from medseg.config.values import LengthText, PartSettings, part_of
+from medseg.errors import MedsegError
+from medseg.geometry import Length
+
+
+def _networks() -> Any:
+    from medseg.networks import NETWORKS
+
+    return NETWORKS
+
+
+def _losses() -> Any:
+    from medseg.losses import LOSSES
+
+    return LOSSES
+
+
+def _metrics() -> Any:
+    from medseg.metrics import METRICS
+
+    return METRICS
+
+
+def _augmentations() -> Any:
+    from medseg.transforms import AUGMENTATIONS
+
+    return AUGMENTATIONS
+
+
+def _normalisations() -> Any:
+    from medseg.transforms import NORMALISATIONS
+
+    return NORMALISATIONS
+
+
+NetworkPart = part_of(_networks, "network")
+LossPart = part_of(_losses, "loss")
+MetricPart = part_of(_metrics, "metrics")
+AugmentationPart = part_of(_augmentations, "augmentation")
+NormalisationPart = part_of(_normalisations, "data.normalisation")
+
+
+class DataSection(Section):
+    """Which data, on which grid, cut into which patches."""
+
+    dataset: str
+    spacing: tuple[LengthText, ...] | Literal["native"] = "native"
+    patch_voxels: tuple[int, ...]
+    normalisation: NormalisationPart = Field(  # type: ignore[valid-type]
+        default="zscore", validate_default=True
+    )
+    interpolation: Literal["linear", "cubic"] = "linear"
+    split: SplitPart | None = None  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "DataSection":
+        if min(self.patch_voxels, default=0) < 1:
+            raise ValueError(f"data.patch_voxels: sizes are positive, got {self.patch_voxels}")
+        if self.spacing != "native":
+            if len(self.spacing) != len(self.patch_voxels):
+                raise ValueError("data.spacing: has another number of axes than patch_voxels")
+            if len({length.unit for length in self.spacing}) > 1:
+                raise ValueError("data.spacing: all lengths in one unit, please")
+        return self
+
+
+class TrainSection(Section):
+    """How long and how to train."""
+
+    epochs: int = Field(default=100, ge=1)
+    iterations_per_epoch: int = Field(default=50, ge=1)
+    batch: int = Field(default=4, ge=1)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=3e-5, ge=0)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    warmup_iterations: int = Field(default=20, ge=0)
+    gradient_clip: float = Field(default=12.0, gt=0)
+    ema: float | None = Field(default=0.99, ge=0, lt=1)
+    foreground: float = Field(default=0.67, ge=0, le=1)
+    validate_every: int = Field(default=5, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    seed: int = 7
+
+
+class PredictSection(Section):
+    """How the model will be applied."""
+
+    window_voxels: tuple[int, ...] | None = None
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    mirror: bool = False
+
+
+class TrainJob(Section):
+    """One experiment, checked before any image is read."""
+
+    data: DataSection
+    network: NetworkPart  # type: ignore[valid-type]
+    loss: LossPart = Field(default="dice_ce", validate_default=True)  # type: ignore[valid-type]
+    augmentation: AugmentationPart = Field(  # type: ignore[valid-type]
+        default="recipe", validate_default=True
+    )
+    train: TrainSection = TrainSection()
+    predict: PredictSection = PredictSection()
+    metrics: tuple[MetricPart, ...] = Field(  # type: ignore[valid-type]
+        default=("dice", "iou", "hd95", "assd"), validate_default=True
+    )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the resolved job, 64 hex digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_job(path: Path, settings: Sequence[str] = ()) -> tuple[TrainJob, Card, Path]:
+    """Read a job with its card.
+
+    Args:
+        path: The job file.
+        settings: ``key=value`` overrides.
+
+    Returns:
+        The job, its dataset card, and where the card lies.
+
+    Raises:
+        MedsegError: A file is missing or a setting is wrong, or job and card do not fit.
+    """
+    job = checked(TrainJob, override(read_yaml(path), settings), path)
+    card_file = path.parent / job.data.dataset
+    card = read_card(card_file)
+    axes = len(job.data.patch_voxels)
+    if axes != card.spatial_dims:
+        raise MedsegError(
+            f"{path}: data.patch_voxels has {axes} axes, the data set {card.name} is "
+            f"{card.spatial_dims}D"
+        )
+    if job.predict.window_voxels is not None and len(job.predict.window_voxels) != axes:
+        raise MedsegError(
+            f"{path}: predict.window_voxels has another number of axes than the patch"
+        )
+    return job, card, card_file
+
+
+class _Metrics(Section):
+    metrics: tuple[MetricPart, ...]  # type: ignore[valid-type]
+
+
+def parse_metrics(texts: Sequence[str]) -> tuple[Any, ...]:
+    """Read metrics of the command line: ``dice``, or ``nsd:tolerance=2 mm``.
+
+    Without any, the metrics of a job that names none.
+
+    Raises:
+        MedsegError: An unknown metric, or a setting that it does not have.
+    """
+    if not texts:
+        texts = list(TrainJob.model_fields["metrics"].default)
+    parts = []
+    for text in texts:
+        name, _, settings = text.partition(":")
+        pairs = [setting.partition("=") for setting in settings.split(",") if setting]
+        values = {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
+        parts.append({"name": name, **values})
+    return checked(_Metrics, {"metrics": parts}, Path("--metric")).metrics
+
+
+def metric_settings(part: PartSettings) -> dict[str, Any]:
+    """Return a metric's settings with its lengths read, e.g. ``tolerance: 2 mm``."""
+    return {key: _read_length(value) for key, value in part.settings.items()}
+
+
+def _read_length(value: Any) -> Any:
+    try:
+        return Length.parse(value)
+    except ValueError:
+        return value

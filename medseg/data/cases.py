@@ -1,0 +1,210 @@
+"""A case: the image files of one specimen, its label file, and the group that it belongs to."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import MedsegError
+from medseg.geometry import Unit
+from medseg.images import Image, read_image, read_labels
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where the files of one case lie.
+
+    Args:
+        name: Unique within the data set.
+        images: One file with all channels, or one file a channel, in the card's order.
+        labels: The reference; None if the case has none.
+        group: What must not be split between training and test (patient, embryo, slide).
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    labels: Path | None
+    group: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files are to be understood where they do not say it themselves.
+
+    Args:
+        channels: Names of the channels, in order.
+        axes: Axes of the image files, e.g. ``CZYX``; None where the files say it.
+        label_axes: Axes of the label files, likewise.
+        spacing: Pixel size in array order, for files that carry none.
+        unit: Unit of ``spacing``.
+    """
+
+    channels: tuple[str, ...]
+    axes: str | None = None
+    label_axes: str | None = None
+    spacing: tuple[float, ...] | None = None
+    unit: Unit | None = None
+
+    def image(self, case: Case) -> Image:
+        """Read a case's image with all its channels.
+
+        Raises:
+            MedsegError: A file is unreadable, channels lie on different grids, or their number is
+                not the card's.
+        """
+        parts = [
+            read_image(file, axes=self.axes, spacing=self.spacing, unit=self.unit)
+            for file in case.images
+        ]
+        for file, part in zip(case.images[1:], parts[1:], strict=True):
+            if not part.grid.matches(parts[0].grid):
+                raise MedsegError(
+                    f"{case.name}: its channels lie on different grids\n"
+                    f"  {case.images[0].name}   {parts[0].grid.describe()}\n"
+                    f"  {file.name}   {part.grid.describe()}"
+                )
+        array = np.concatenate([part.channels_first for part in parts])
+        if array.shape[0] != len(self.channels):
+            raise MedsegError(
+                f"{case.name}: the image has {array.shape[0]} channel(s), the card names "
+                f"{len(self.channels)} ({', '.join(self.channels)}); correct 'channels' in the card"
+            )
+        axes = "C" + parts[0].axes.removeprefix("C")
+        return replace(parts[0], array=array, axes=axes, channels=self.channels)
+
+    def labels(self, case: Case) -> Image:
+        """Read a case's reference.
+
+        Raises:
+            MedsegError: There is none, or it is unreadable or not a label image.
+        """
+        if case.labels is None:
+            raise MedsegError(f"{case.name}: there is no label file for it")
+        return read_labels(case.labels, axes=self.label_axes, spacing=self.spacing, unit=self.unit)
+
+    def pair(self, case: Case) -> tuple[Image, Image]:
+        """Read image and reference, and check that they lie on one grid."""
+        image, labels = self.image(case), self.labels(case)
+        check_one_grid(case.name, image, labels, what="the labels lie")
+        return image, labels
+
+
+def check_one_grid(case: str, image: Image, other: Image, *, what: str) -> None:
+    """Refuse a label image that does not lie on its image's grid.
+
+    Raises:
+        MedsegError: Shapes, spacing, orientation or origin differ.
+    """
+    if image.grid.matches(other.grid):
+        return
+    lines = [
+        f"{case}: {what} on another grid than the image",
+        f"  image    {image.grid.describe()}",
+        f"  labels   {other.grid.describe()}",
+    ]
+    if image.grid.shape == other.grid.shape:
+        lines.append("  the origin or the orientation differs, so the same voxel is another place")
+    lines.append("  draw or export the labels again on the image's own grid")
+    raise MedsegError("\n".join(lines))
+
+
+class LabelMap:
+    """The classes of a data set and the values that stand for them in its files.
+
+    Args:
+        structures: File values by name; ``background`` is class 0, the others are 1, 2, ... in the
+            order in which they stand.
+        ignore: File value of voxels that nobody has judged; class ``IGNORED``.
+
+    Raises:
+        ValueError: There is no background, no structure beside it, or one value has two names.
+    """
+
+    IGNORED = -1
+
+    def __init__(
+        self, structures: Mapping[str, int | Sequence[int]], *, ignore: int | None = None
+    ) -> None:
+        if "background" not in structures or len(structures) < 2:
+            raise ValueError("labels name the background and at least one structure")
+        ordered = ["background", *(name for name in structures if name != "background")]
+        values = {
+            name: (v,) if isinstance(v, int) else tuple(v)
+            for name, v in ((n, structures[n]) for n in ordered)
+        }
+        named = Counter(value for group in values.values() for value in group)
+        named.update([] if ignore is None else [ignore])
+        twice = sorted(value for value, count in named.items() if count > 1)
+        if twice:
+            raise ValueError(f"file value {twice[0]} stands for two labels")
+        self.names: tuple[str, ...] = tuple(values)
+        self.ignore = ignore
+        self._values = values
+
+    @property
+    def structures(self) -> dict[str, int]:
+        """Class index of each structure, background left out."""
+        return {name: i for i, name in enumerate(self.names) if i}
+
+    @property
+    def written(self) -> dict[str, int]:
+        """File value that is written for each class, background first."""
+        return {name: group[0] for name, group in self._values.items()}
+
+    def classes(self, labels: NDArray[np.integer], case: str) -> NDArray[np.int16]:
+        """Turn file values into class indices.
+
+        Args:
+            labels: Values as read, (*spatial).
+            case: Whose labels, for the message.
+
+        Raises:
+            MedsegError: A value that the card does not name; says how often, and what is named.
+        """
+        known = {v: i for i, group in enumerate(self._values.values()) for v in group}
+        if self.ignore is not None:
+            known[self.ignore] = self.IGNORED
+        found, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        strange = [(int(v), int(c)) for v, c in zip(found, counts, strict=True) if v not in known]
+        if strange:
+            listed = ", ".join(f"{v} ({c} voxels)" for v, c in strange[:8])
+            more = f" and {len(strange) - 8} more values" if len(strange) > 8 else ""
+            named = ", ".join(
+                f"{n}: {g[0] if len(g) == 1 else list(g)}" for n, g in self._values.items()
+            )
+            raise MedsegError(
+                f"{case}: the labels hold values that the card does not name: {listed}{more}\n"
+                f"  the card names {named}\n"
+                f"  correct the file, or name the value under 'labels' (or as 'ignore') in the card"
+            )
+        table = np.array([known[int(v)] for v in found], np.int16)
+        return table[inverse.reshape(labels.shape)]
+
+
+def group_of(name: str, *, pattern: str | None = None, consecutive: int = 1) -> str:
+    """Return the group of a case from its name.
+
+    Args:
+        name: The case's name.
+        pattern: Regular expression whose first bracket is the group; None makes every case its own.
+        consecutive: With a number in the bracket: this many consecutive numbers, from 1, are one
+            group. 2 makes 2k-1 and 2k one group.
+
+    Raises:
+        ValueError: The pattern does not fit the name, or the bracket is no number where one is
+            needed.
+    """
+    if pattern is None:
+        return name
+    match = re.search(pattern, name)
+    if not match or not match.groups():
+        raise ValueError(f'groups.pattern "{pattern}" finds no group in the case name "{name}"')
+    if consecutive == 1:
+        return match[1]
+    if not match[1].isdigit():
+        raise ValueError(f'groups.consecutive counts numbers, but "{name}" gives "{match[1]}"')
+    return str((int(match[1]) - 1) // consecutive + 1)

@@ -1,0 +1,231 @@
+"""How a folder of files becomes cases: always matched by name, never by order.
+
+Each layout is a function of the data set's root folder; its settings are those of ``layout`` in
+the dataset card. A file without its partner is an error that names it.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from medseg.data.cases import Case
+from medseg.errors import MedsegError
+from medseg.images import image_suffix, is_image_file
+from medseg.registry import Registry
+
+LAYOUTS: Registry[list[Case]] = Registry("layout", given=("root",))
+
+
+def inside(root: Path, relative: str | Path) -> Path:
+    """Return a file below ``root``.
+
+    Raises:
+        MedsegError: The path is absolute or leads out of the root, also through a link.
+    """
+    path = root / relative
+    if Path(relative).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+        raise MedsegError(f"{relative}: leads out of the data set's folder {root}; refused")
+    return path
+
+
+@LAYOUTS.register("paired_folders")
+def paired_folders(
+    root: Path,
+    *,
+    images: str = "images",
+    labels: str | None = "labels",
+    image_suffix: str = "",
+    label_suffix: str = "",
+) -> list[Case]:
+    """Images in one folder, labels of the same names in another (StarDist, EmbedSeg, BiaPy).
+
+    Args:
+        root: The data set's folder.
+        images: Folder of the images, or of folders that each hold one DICOM series.
+        labels: Folder of the labels; may be the same folder where suffixes tell them apart. None
+            for images without labels.
+        image_suffix: End of the image names that the label names lack, e.g. ``_img``.
+        label_suffix: End of the label names that the image names lack, e.g. ``_masks``.
+    """
+    image_files = _by_name(_folder(root, images), image_suffix, drop=label_suffix)
+    if not image_files:
+        raise MedsegError(f"{root / images}: holds no image whose name ends in '{image_suffix}'")
+    if labels is None:
+        return [Case(name, (file,), None, name) for name, file in image_files.items()]
+    label_files = _by_name(_folder(root, labels), label_suffix, drop=image_suffix)
+    missing = sorted(set(image_files) - set(label_files))
+    if missing:
+        raise MedsegError(_alone("images without a label file", missing, root / labels))
+    orphans = sorted(set(label_files) - set(image_files))
+    if orphans:
+        raise MedsegError(_alone("label files without an image", orphans, root / images))
+    return [Case(name, (file,), label_files[name], name) for name, file in image_files.items()]
+
+
+@LAYOUTS.register("cellpose")
+def cellpose(root: Path, *, image_suffix: str = "", label_suffix: str = "_masks") -> list[Case]:
+    """Images and labels in one folder: ``a.tif`` (or ``a_img.tif``) and ``a_masks.tif``."""
+    return paired_folders(
+        root, images=".", labels=".", image_suffix=image_suffix, label_suffix=label_suffix
+    )
+
+
+@LAYOUTS.register("stardist")
+def stardist(root: Path, *, images: str = "images", labels: str = "masks") -> list[Case]:
+    """Folders ``images`` and ``masks`` with equal names."""
+    return paired_folders(root, images=images, labels=labels)
+
+
+@LAYOUTS.register("nnunet")
+def nnunet(
+    root: Path, *, images: str = "imagesTr", labels: str = "labelsTr", channels: int = 1
+) -> list[Case]:
+    """Folders of nnU-Net: ``imagesTr/a_0000.nii.gz`` (one file a channel), ``labelsTr/a.nii.gz``.
+
+    Args:
+        root: The data set's folder.
+        images: Folder of the images.
+        labels: Folder of the labels.
+        channels: Number of channels that each case must have.
+    """
+    found: dict[str, dict[int, Path]] = {}
+    for name, file in _by_name(_folder(root, images), "").items():
+        case, _, number = name.rpartition("_")
+        if not case or not number.isdigit():
+            raise MedsegError(f"{file}: nnU-Net's names end in a channel number: {name}_0000")
+        found.setdefault(case, {})[int(number)] = file
+    label_files = _by_name(_folder(root, labels), "")
+    missing = sorted(set(found) - set(label_files))
+    if missing:
+        raise MedsegError(_alone("images without a label file", missing, root / labels))
+    orphans = sorted(set(label_files) - set(found))
+    if orphans:
+        raise MedsegError(_alone("label files without an image", orphans, root / images))
+    for case, files in found.items():
+        if sorted(files) != list(range(channels)):
+            raise MedsegError(f"{case}: has channels {sorted(files)}, not 0 to {channels - 1}")
+    return [
+        Case(case, tuple(files[i] for i in range(channels)), label_files[case], case)
+        for case, files in sorted(found.items())
+    ]
+
+
+@LAYOUTS.register("decathlon")
+def decathlon(root: Path, *, file: str = "dataset.json", part: str = "training") -> list[Case]:
+    """The list in a Medical Segmentation Decathlon ``dataset.json``.
+
+    Args:
+        root: The data set's folder.
+        file: The list.
+        part: Which list in it: ``training`` (with labels) or ``test`` (without).
+    """
+    path = inside(root, file)
+    if not path.is_file():
+        raise MedsegError(f"{path}: there is no such file; the decathlon layout needs it")
+    try:
+        listed = json.loads(path.read_text())[part]
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise MedsegError(f"{path}: not a Decathlon list with a part '{part}' ({error})") from None
+    cases = []
+    for entry in listed:
+        image = entry["image"] if isinstance(entry, dict) else entry
+        labels = entry.get("label") if isinstance(entry, dict) else None
+        image_file = inside(root, image)
+        name = image_file.name.removesuffix(image_suffix(image_file))
+        cases.append(Case(name, (image_file,), inside(root, labels) if labels else None, name))
+    return _existing(cases, path)
+
+
+@LAYOUTS.register("csv")
+def csv_manifest(
+    root: Path, *, file: str = "cases.csv", images: Sequence[str] = ("image",)
+) -> list[Case]:
+    """A table with the columns ``case``, ``image``, ``label`` and, if wanted, ``group``.
+
+    Args:
+        root: The data set's folder; the paths in the table are relative to it.
+        file: The table.
+        images: Its image columns, one a channel.
+    """
+    path = inside(root, file)
+    if not path.is_file():
+        raise MedsegError(f"{path}: there is no such file; the csv layout needs it")
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        table = csv.DictReader(stream)
+        columns = table.fieldnames or []
+        for column in ("case", *images):
+            if column not in columns:
+                raise MedsegError(f"{path}: has no column '{column}', only {', '.join(columns)}")
+        cases = [
+            Case(
+                row["case"],
+                tuple(inside(root, row[column]) for column in images),
+                inside(root, row["label"]) if row.get("label") else None,
+                row.get("group") or row["case"],
+            )
+            for row in table
+        ]
+    return _existing(cases, path)
+
+
+def find_cases(root: Path, layout: str, settings: dict[str, object]) -> list[Case]:
+    """Return the cases of a data set, sorted by name.
+
+    Raises:
+        MedsegError: The folder is missing or empty, or two cases have one name.
+        ValueError: An unknown layout, or settings that it does not have.
+    """
+    if not root.is_dir():
+        raise MedsegError(f"{root}: there is no such folder")
+    cases = sorted(LAYOUTS.build(layout, root, **settings), key=lambda case: case.name)
+    if not cases:
+        raise MedsegError(f"{root}: the {layout} layout finds no case in it")
+    names = [case.name for case in cases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise MedsegError(f"{root}: two cases have the name {twice[0]}")
+    return cases
+
+
+def _folder(root: Path, name: str) -> Path:
+    folder = inside(root, name)
+    if not folder.is_dir():
+        raise MedsegError(f"{folder}: there is no such folder; correct 'layout' in the card")
+    return folder
+
+
+def _by_name(folder: Path, ending: str, drop: str = "") -> dict[str, Path]:
+    """Return the images of a folder by their name without the ending.
+
+    Names that end in ``drop`` belong to the partner of a shared folder.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not is_image_file(path):
+            continue
+        stem = path.name.removesuffix(image_suffix(path))
+        if not stem.endswith(ending) or (drop and not ending and stem.endswith(drop)):
+            continue
+        name = stem.removesuffix(ending)
+        if name in found:
+            raise MedsegError(f"{found[name]} and {path.name}: two files for one case")
+        found[name] = path
+    return found
+
+
+def _existing(cases: list[Case], source: Path) -> list[Case]:
+    for case in cases:
+        for file in (*case.images, *([case.labels] if case.labels else [])):
+            if not file.exists():
+                raise MedsegError(f"{source}: lists {file} for case {case.name}, which is missing")
+    return cases
+
+
+def _alone(what: str, names: Iterable[str], where: Path) -> str:
+    listed = list(names)
+    shown = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
+    return (
+        f"{what}: {shown}\n  looked for files of the same name in {where}\n"
+        f"  add them, or take their partners away"
+    )

@@ -1,0 +1,146 @@
+"""Prepared cases in memory: patches to train on, whole images to validate on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from medseg.data.cases import Case, LabelMap, Reading
+from medseg.errors import MedsegError
+from medseg.transforms import Augmentation, PatchSampler, PatchSource, Preparation
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case on the network's grid, ready for patches to be cut from it."""
+
+    name: str
+    source: PatchSource
+
+
+def prepare_case(
+    case: Case, reading: Reading, labels: LabelMap, preparation: Preparation
+) -> PreparedCase:
+    """Read and prepare a case.
+
+    Raises:
+        MedsegError: A file is unreadable, image and labels do not fit, a label is not named, or
+            the preparation refuses the image; names the case.
+    """
+    image, reference = reading.pair(case)
+    classes = labels.classes(reference.array, case.name)
+    try:
+        prepared = preparation.prepare(image.channels_first, image.grid)
+        label = preparation.prepare_labels(classes, image.grid)
+    except ValueError as error:
+        raise MedsegError(f"{case.name}: {error}") from None
+    return PreparedCase(case.name, PatchSource.of(prepared.tensor, label))
+
+
+class Patches(Dataset[dict[str, Any]]):
+    """Endless augmented patches; an item is a function of (seed, epoch, number) alone.
+
+    So a resumed run sees what the uninterrupted one would have seen, whatever the number of
+    workers.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        sampler: PatchSampler,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+    ) -> None:
+        self.cases = cases
+        self.sampler = sampler
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __getitem__(self, at: tuple[int, int]) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, *at))
+        case = self.cases[rng.integers(len(self.cases))]
+        return {**self.sampler.sample(case.source, rng, self.augmentation), "case": case.name}
+
+
+class Epochs(Sampler[tuple[int, int]]):
+    """Indices (epoch, number) of one epoch's patches."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, number) for number in range(self.length))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+
+class WholeImages(Dataset[dict[str, Any]]):
+    """Whole prepared images."""
+
+    def __init__(self, cases: Sequence[PreparedCase]) -> None:
+        self.cases = cases
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        case = self.cases[index]
+        return {"image": case.source.image, "label": case.source.label, "case": case.name}
+
+
+class DataModule(pl.LightningDataModule):
+    """Patches of the training cases and whole validation images.
+
+    Args:
+        train: Prepared training cases.
+        validation: Prepared validation cases.
+        sampler: Cuts patches.
+        augmentation: Changes a patch at random.
+        batch: Patches a step.
+        iterations_per_epoch: Steps an epoch.
+        seed: Of all that is random here.
+        workers: Loader processes; 0 does the work between the steps.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[PreparedCase],
+        validation: Sequence[PreparedCase],
+        *,
+        sampler: PatchSampler,
+        augmentation: Augmentation,
+        batch: int,
+        iterations_per_epoch: int,
+        seed: int,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self._patches = Patches(train, sampler, augmentation, seed=seed)
+        self._images = WholeImages(validation)
+        self._batch = batch
+        self._iterations = iterations_per_epoch
+        self._workers = workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Return batches of patches."""
+        return DataLoader(
+            self._patches,
+            batch_size=self._batch,
+            sampler=Epochs(self._batch * self._iterations),
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Return whole images, one at a time."""
+        return DataLoader(self._images, batch_size=1)

@@ -1,0 +1,281 @@
+"""The report: one HTML file that stands alone, for the person who must decide.
+
+Everything is inside the file (style, script, pictures); it asks no server for anything, so it can
+be opened offline, mailed and archived. The template escapes every text it is given.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from medseg import __version__
+from medseg.evaluation.comparison import Comparison
+from medseg.evaluation.figures import Slice, slices
+from medseg.evaluation.intervals import FEWEST_GROUPS
+from medseg.evaluation.overlay import BLUE, YELLOW
+from medseg.evaluation.plots import charts, distributions
+from medseg.evaluation.records import FAILURES, Record, written_whole
+from medseg.evaluation.summary import (
+    ALL_STRUCTURES,
+    Summary,
+    case_values,
+    pick_by_rank,
+    worst_first,
+)
+from medseg.evaluation.views import ReportCase
+from medseg.evaluation.wording import (
+    STATUS_TEXT,
+    first_line,
+    higher_is_better,
+    metric_name,
+    number,
+    unit_name,
+    value_title,
+)
+
+BUDGET = 10_000_000
+SHOWN = 12
+LISTED = 30
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value in a table: what is written, what it is sorted by, and what stands behind it."""
+
+    text: str
+    sort: float | None
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One structure of one case in the table of all cases."""
+
+    case: str
+    group: str
+    structure: str
+    status: str
+    failed: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric as a column of the table of all cases."""
+
+    title: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One case with its pictures."""
+
+    case: str
+    group: str
+    rank: int
+    of: int
+    slices: tuple[Slice, ...]
+    first: int
+    predicted: bool
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """One metric explained."""
+
+    title: str
+    text: str
+    better: str
+    definition: str
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    records: Sequence[Record],
+    summary: Sequence[Summary],
+    cases: Sequence[ReportCase],
+    curves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    comparison: Comparison | None = None,
+) -> None:
+    """Write a report as one HTML file.
+
+    Args:
+        path: The file to write; an existing one is replaced whole.
+        title: Heading of the report.
+        facts: What was evaluated, on what, and how, e.g. ``{"Model": "...", "Data": "..."}``.
+        records: Records of all cases.
+        summary: Their summaries.
+        cases: Images of the cases to show; :func:`~medseg.evaluation.pick_cases` names those that
+            are worth loading. Further ones are left out.
+        curves: Training curves by name, e.g. ``train/loss`` and ``val/dice``.
+        comparison: A comparison with other predictions of the same cases.
+    """
+    template = Environment(
+        loader=PackageLoader("medseg.evaluation", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    ).get_template("report.html.j2")
+    overall = _overall(summary)
+    columns, rows = _table(records)
+    html = template.render(
+        title=title,
+        facts=facts,
+        yellow=YELLOW,
+        blue=BLUE,
+        overall=overall,
+        structures=_by_structure(summary),
+        distributions=distributions(records, summary),
+        sentences=_sentences(overall, records),
+        failures=_failures(records),
+        sections=_sections(records, cases),
+        columns=columns,
+        rows=rows,
+        charts=charts(curves or {}),
+        comparison=comparison,
+        meanings=_meanings(summary),
+        version=__version__,
+        number=number,
+        unit_name=unit_name,
+        metric_name=metric_name,
+        higher_is_better=higher_is_better,
+        fewest_groups=FEWEST_GROUPS,
+    )
+    with written_whole(Path(path)) as aside:
+        aside.write_text(html, encoding="utf-8")
+
+
+def _overall(summary: Sequence[Summary]) -> list[Summary]:
+    """Return the headline figures: over all structures, or of the only one."""
+    over_all = [s for s in summary if s.structure == ALL_STRUCTURES]
+    named = {s.label for s in over_all}
+    return over_all + [s for s in summary if s.label not in named]
+
+
+def _by_structure(summary: Sequence[Summary]) -> dict[str, list[Summary]]:
+    parts: dict[str, list[Summary]] = {}
+    for row in summary:
+        parts.setdefault(row.structure, []).append(row)
+    return parts
+
+
+def _sentences(overall: Sequence[Summary], records: Sequence[Record]) -> list[str]:
+    """Return what the report says, in words."""
+    if not overall:
+        return ["Nothing was evaluated."]
+    cases, groups = ({getattr(r, of) for r in records} for of in ("case", "group"))
+    where = _count(len(cases), "case")
+    if len(groups) != len(cases):
+        where += f" from {_count(len(groups), 'group')}"
+    sentences = [f"{where} {'was' if len(cases) == 1 else 'were'} compared with the ground truth."]
+    notes = dict.fromkeys(s.note for s in overall if s.note)
+    sentences.extend(f"{note[0].upper()}{note[1:]}." for note in notes)
+    ignored = sum({r.case: r.ignored_voxels for r in records}.values())
+    if ignored:
+        sentences.append(f"{ignored:,} voxels are marked as not to be judged and were left out.")
+    return sentences
+
+
+def _count(number_of: int, what: str) -> str:
+    return f"{number_of} {what}{'' if number_of == 1 else 's'}"
+
+
+def _failures(records: Sequence[Record]) -> list[tuple[str, int, list[str], int]]:
+    """Return each kind of failure with how often it happened, where, and how many more there are."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.status in FAILURES:
+            whole = record.status in ("missing_prediction", "error")
+            place = record.case if whole else f"{record.case}: {record.structure}"
+            found.setdefault(STATUS_TEXT[record.status], {})[place] = None
+    return [
+        (text, len(places), list(places)[:LISTED], max(0, len(places) - LISTED))
+        for text, places in found.items()
+    ]
+
+
+def _table(records: Sequence[Record]) -> tuple[list[Column], list[Row]]:
+    """Return the table of all cases: a row for each structure of a case, a column a metric."""
+    keys = list(dict.fromkeys((r.metric, r.settings, r.unit) for r in records))
+    columns = [Column(metric_name(m, s), unit_name(u)) for m, s, u in keys]
+    grouped: dict[tuple[str, str, str], dict[tuple[str, str, str], Record]] = {}
+    for r in records:
+        row = grouped.setdefault((r.case, r.group, r.structure), {})
+        row[(r.metric, r.settings, r.unit)] = r
+    return columns, [_row(place, values, keys) for place, values in grouped.items()]
+
+
+def _row(
+    place: tuple[str, str, str],
+    values: Mapping[tuple[str, str, str], Record],
+    keys: Sequence[tuple[str, str, str]],
+) -> Row:
+    statuses = {record.status for record in values.values()}
+    status = next((s for s in STATUS_TEXT if s in statuses and s != "ok"), "ok")
+    cells = []
+    for key in keys:
+        record = values.get(key)
+        if record is None:
+            cells.append(Cell("\N{EN DASH}", None, "not computed"))
+        elif record.status == "ok":
+            cells.append(Cell(number(record.value, record.unit), record.value))
+        else:
+            cells.append(Cell("\N{EN DASH}", record.value, value_title(record)))
+    text = "" if status == "ok" else STATUS_TEXT[status]
+    return Row(*place, text, status in FAILURES, tuple(cells))
+
+
+def _sections(
+    records: Sequence[Record], cases: Sequence[ReportCase]
+) -> list[tuple[str, list[Card]]]:
+    """Return the cases to show, worst first, under their headings."""
+    given = {case.case: case for case in cases}
+    shown = [r for r in records if r.case in given]
+    picks = pick_by_rank(shown, SHOWN)
+    number_shown = sum(len(names) for names in picks.values())
+    if not number_shown:
+        return []
+    order = [case.case for case in worst_first(records)]
+    _, rows = _table(records)
+    budget = BUDGET // number_shown
+    sections = []
+    for heading, names in picks.items():
+        cards = []
+        for name in names:
+            made, first = slices(given[name], budget)
+            mine = tuple(row for row in rows if row.case == name)
+            cards.append(
+                Card(
+                    case=name,
+                    group=mine[0].group,
+                    rank=order.index(name) + 1,
+                    of=len(order),
+                    slices=tuple(made),
+                    first=first,
+                    predicted=given[name].prediction is not None,
+                    rows=mine,
+                )
+            )
+        if cards:
+            sections.append((heading, cards))
+    return sections
+
+
+def _meanings(summary: Sequence[Summary]) -> list[Meaning]:
+    found = {}
+    for row in summary:
+        found[row.label, row.definition] = Meaning(
+            title=metric_name(row.metric, row.settings),
+            text=first_line(row.metric),
+            better="higher is better" if higher_is_better(row.metric) else "lower is better",
+            definition=row.definition,
+        )
+    return list(found.values())

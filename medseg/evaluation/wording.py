@@ -1,0 +1,68 @@
+"""How metrics, values and statuses are written for people."""
+
+import inspect
+
+from medseg.evaluation.records import Outcome, Record
+from medseg.metrics import METRICS
+
+# Names that are not just their own letters; every other metric is shown as it is registered.
+_NAMES = {"dice": "Dice", "iou": "IoU", "hd": "Hausdorff distance", "hd95": "HD95",
+          "assd": "ASSD", "masd": "MASD", "nsd": "NSD"}  # fmt: skip
+
+STATUS_TEXT: dict[Outcome, str] = {
+    "ok": "measured",
+    "both_empty": "nothing to find, nothing found",
+    "empty_reference": "invented: not in the ground truth",
+    "empty_prediction": "missed: not in the prediction",
+    "missing_prediction": "no prediction for this case",
+    "error": "the prediction cannot be used",
+}
+
+
+def metric_name(metric: str, settings: str = "") -> str:
+    """Return e.g. ``NSD at 2 mm``."""
+    name = _NAMES.get(metric) or metric.replace("_", " ").capitalize()
+    if not settings:
+        return name
+    if settings.startswith("tolerance=") and "," not in settings:
+        return f"{name} at {settings.removeprefix('tolerance=').replace(' um', ' µm')}"
+    return f"{name} ({settings.replace('=', ' ')})"
+
+
+def unit_name(unit: str) -> str:
+    """Return the unit as people write it; nothing for a ratio."""
+    return {"1": "", "um": "µm"}.get(unit, unit)
+
+
+def number(value: float | None, unit: str) -> str:
+    """Return a value with as many digits as it deserves, without its unit; a dash for none."""
+    if value is None:
+        return "\N{EN DASH}"
+    if unit == "1":
+        return f"{value:.3f}"
+    size = abs(value)
+    if size >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.3g}"
+
+
+def higher_is_better(metric: str) -> bool:
+    """Tell whether larger values of a metric are better ones."""
+    facts = METRICS.facts(metric)
+    worst = facts["worst"]
+    return worst != "diagonal" and bool(facts["best"] > worst)
+
+
+def first_line(metric: str) -> str:
+    """Return what a metric is, in one sentence: the first line of its documentation."""
+    text = inspect.getdoc(METRICS[metric]) or ""
+    return text.partition("\n\n")[0].replace("\n", " ").replace("``", "").strip()
+
+
+def value_title(record: Record) -> str:
+    """Return what stands behind a dash: why nothing was measured, and what counts instead."""
+    text = STATUS_TEXT[record.status]
+    if record.value is None:
+        return f"{text}; does not count"
+    counted = f"{number(record.value, record.unit)} {unit_name(record.unit)}".strip()
+    return f"{text}; counts as {counted}"

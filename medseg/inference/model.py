@@ -1,0 +1,191 @@
+"""A model: network, preparation and labels in one folder that is safe to open.
+
+The folder holds ``model.json`` (everything that is needed to predict), ``weights.safetensors``,
+and for people the job, the card and the split that made it. Nothing in it is ever unpickled.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medseg.errors import MedsegError
+from medseg.geometry import Grid
+from medseg.inference.sliding import Precision, probabilities_of, sliding_window
+from medseg.networks import NETWORKS
+from medseg.transforms import Preparation, Prepared
+
+FORMAT = "medseg-model/1"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What ``model.json`` says.
+
+    Args:
+        name: What the model is called.
+        spatial_dims: 2 or 3.
+        channels: Names of the image's channels, in order.
+        structures: File value of each class, background first; class ``i`` is the i-th name.
+        network: Name of the architecture.
+        network_settings: Its settings, as in the job.
+        preparation: ``Preparation.to_dict()``.
+        window_voxels: Window of the sliding prediction, array order.
+        overlap: Overlap of neighbouring windows.
+        mirror_axes: Array axes along which the anatomy may be mirrored.
+        mirror: Whether mirrored views are averaged unless somebody asks otherwise.
+        axes: Axes of the image files, where they do not say it themselves (``CZYX``).
+        provenance: Job hash, split hash, data digest, code version, scores.
+    """
+
+    name: str
+    spatial_dims: int
+    channels: tuple[str, ...]
+    structures: Mapping[str, int]
+    network: str
+    network_settings: Mapping[str, Any]
+    preparation: Mapping[str, Any]
+    window_voxels: tuple[int, ...]
+    overlap: float = 0.5
+    mirror_axes: tuple[int, ...] = ()
+    mirror: bool = False
+    axes: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def build_network(self) -> nn.Module:
+        """Return the network with fresh weights."""
+        return NETWORKS.build(
+            self.network,
+            self.spatial_dims,
+            len(self.channels),
+            len(self.structures),
+            **self.network_settings,
+        )
+
+
+class Model:
+    """A trained network that takes images as they are and gives labels on their own grid."""
+
+    def __init__(self, spec: ModelSpec, network: nn.Module, device: str = "cpu") -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.network = network.to(self.device).eval()
+        self.preparation = Preparation.from_dict(dict(spec.preparation))
+        values = np.array(list(spec.structures.values()))
+        self._values = values.astype(np.min_scalar_type(int(values.max())))
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "cpu") -> "Model":
+        """Open a model folder.
+
+        Raises:
+            MedsegError: The folder is no model, is damaged, or a newer medseg made it.
+        """
+        folder = Path(folder)
+        spec_file, weights_file = folder / "model.json", folder / "weights.safetensors"
+        for file in (spec_file, weights_file):
+            if not file.is_file():
+                raise MedsegError(f"{folder}: not a model folder, there is no {file.name}")
+        stored = json.loads(spec_file.read_text())
+        if stored.pop("format", None) != FORMAT:
+            raise MedsegError(f"{spec_file}: not written as {FORMAT}; use the medseg that made it")
+        checksum = stored.pop("weights_sha256")
+        if _sha256(weights_file) != checksum:
+            raise MedsegError(f"{weights_file}: damaged, its checksum differs from model.json's")
+        for key in ("channels", "window_voxels", "mirror_axes"):
+            stored[key] = tuple(stored[key])
+        spec = ModelSpec(**stored)
+        network = spec.build_network()
+        network.load_state_dict(load_file(weights_file))
+        return cls(spec, network, device)
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` and ``weights.safetensors`` into an existing folder."""
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        weights_file = folder / "weights.safetensors"
+        save_file(weights, weights_file)
+        content = {"format": FORMAT, **asdict(self.spec), "weights_sha256": _sha256(weights_file)}
+        (folder / "model.json").write_text(json.dumps(content, indent=2) + "\n")
+
+    def predict(
+        self,
+        array: NDArray[Any],
+        grid: Grid,
+        *,
+        mirror: bool | None = None,
+        precision: Precision = "fp32",
+    ) -> NDArray[Any]:
+        """Return the label map on the image's own grid.
+
+        Args:
+            array: The image, (channels, *spatial), as read.
+            grid: Its grid.
+            mirror: Average mirrored views; None for what the model was made for.
+            precision: Number format of the network's arithmetic.
+
+        Returns:
+            (*spatial), the file value of each voxel's class, in the narrowest unsigned type.
+
+        Raises:
+            ValueError: Another number of channels or axes than the model was trained on.
+        """
+        prepared, rows = self._rows(array, grid, mirror, precision)
+        if prepared.resampled:
+            return self.labels_of(self.preparation.restore(_whole(rows), grid).cpu().numpy())
+        # On its own voxels the image needs no restored scores: each finished row becomes labels.
+        classes = torch.cat([part.argmax(0).to(torch.int16) for part in rows])
+        restored = self.preparation.restore_labels(classes[None], grid)[0]
+        return self._values[restored.cpu().numpy()]
+
+    def probabilities(
+        self,
+        array: NDArray[Any],
+        grid: Grid,
+        *,
+        mirror: bool | None = None,
+        precision: Precision = "fp32",
+    ) -> NDArray[np.float32]:
+        """Return class probabilities on the image's own grid, (classes, *spatial)."""
+        _, rows = self._rows(array, grid, mirror, precision)
+        restored: NDArray[np.float32] = self.preparation.restore(_whole(rows), grid).cpu().numpy()
+        return restored
+
+    def labels_of(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the label map of class probabilities (classes, *spatial)."""
+        return self._values[probabilities.argmax(0)]
+
+    def _rows(
+        self, array: NDArray[Any], grid: Grid, mirror: bool | None, precision: Precision
+    ) -> tuple[Prepared, Iterator[Tensor]]:
+        spec = self.spec
+        if array.ndim != spec.spatial_dims + 1 or array.shape[0] != len(spec.channels):
+            raise ValueError(
+                f"the model takes {len(spec.channels)} channel(s) ({', '.join(spec.channels)}) in "
+                f"{spec.spatial_dims}D; the image has {array.shape[0]} channel(s) of "
+                f"{grid.describe()}"
+            )
+        prepared = self.preparation.prepare(array, grid)
+        mirrored = spec.mirror if mirror is None else mirror
+        scores = probabilities_of(
+            self.network, mirror_axes=spec.mirror_axes if mirrored else (), precision=precision
+        )
+        image = prepared.tensor.to(self.device)
+        rows = sliding_window(scores, image, window=spec.window_voxels, overlap=spec.overlap)
+        return prepared, rows
+
+
+def _whole(rows: Iterator[Tensor]) -> Tensor:
+    return torch.cat(list(rows), dim=1)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,103 @@
+"""Build the parts that a job names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg.config import Card, TrainJob, array_order, metric_settings
+from medseg.data import SPLITS, Case, LabelMap, Reading, Split
+from medseg.errors import MedsegError
+from medseg.evaluation import MetricRequest
+from medseg.geometry import Unit
+from medseg.inference import ModelSpec
+from medseg.transforms import NORMALISATIONS, Preparation, find_sided_pairs, foreground_statistics
+
+
+def split_of(job: TrainJob, card: Card, cases: Sequence[Case], source: Path) -> Split:
+    """Return the split that the job asks for, else the card, else one by group.
+
+    Raises:
+        MedsegError: It cannot be made, or a case in it has no labels.
+    """
+    part = job.data.split or card.split
+    name, settings = (part.name, part.settings) if part else ("group", {})
+    try:
+        split = SPLITS.build(name, cases, **settings)
+    except ValueError as error:
+        raise MedsegError(f"{source}: {error}") from None
+    for case in (*split.train, *split.validation, *split.test):
+        if case.labels is None:
+            raise MedsegError(f"{case.name}: there is no label file for it, but the split uses it")
+    return split
+
+
+def preparation_of(
+    job: TrainJob, card: Card, train: Sequence[Case], reading: Reading, labels: LabelMap
+) -> Preparation:
+    """Return the preparation, with the training cases' statistics where it needs them."""
+    part = job.data.normalisation
+    normalisation = NORMALISATIONS.build(part.name, **part.settings)
+    if normalisation.needs_statistics:
+        pairs = ((case.name, *reading.pair(case)) for case in train)
+        normalisation = normalisation.with_statistics(
+            foreground_statistics(
+                (image.channels_first, labels.classes(reference.array, name) > 0)
+                for name, image, reference in pairs
+            )
+        )
+    native = job.data.spacing == "native"
+    return Preparation(
+        spatial_dims=card.spatial_dims,
+        spacing=None if native else array_order([length.value for length in job.data.spacing]),
+        unit=Unit.PX if native else job.data.spacing[0].unit,
+        normalisation=normalisation,
+        interpolation=job.data.interpolation,
+    )
+
+
+def model_spec(
+    job: TrainJob, card: Card, preparation: Preparation, provenance: dict[str, Any]
+) -> ModelSpec:
+    """Return what the model folder will say."""
+    labels = card.label_map()
+    window = job.predict.window_voxels or job.data.patch_voxels
+    return ModelSpec(
+        name=card.name,
+        spatial_dims=card.spatial_dims,
+        channels=card.channels,
+        structures=labels.written,
+        network=job.network.name,
+        network_settings=job.network.settings,
+        preparation=preparation.to_dict(),
+        window_voxels=array_order(window),
+        overlap=job.predict.overlap,
+        mirror_axes=mirror_axes(card),
+        mirror=job.predict.mirror,
+        axes=card.axes,
+        provenance=provenance,
+    )
+
+
+def sagittal_axis_of(card: Card) -> int | None:
+    """Return the array axis from left to right: the last of volumes, which are turned alike.
+
+    In slices nobody says which it is.
+    """
+    return 2 if card.spatial_dims == 3 else None
+
+
+def mirror_axes(card: Card) -> tuple[int, ...]:
+    """Return the array axes along which a prepared image may be mirrored in prediction.
+
+    With sided labels, the axis from left to right is none of them.
+    """
+    axes = tuple(range(card.spatial_dims))
+    if not find_sided_pairs(card.label_map().names):
+        return axes
+    sagittal = sagittal_axis_of(card)
+    return () if sagittal is None else tuple(axis for axis in axes if axis != sagittal)
+
+
+def metric_requests(metrics: Sequence[Any]) -> list[MetricRequest]:
+    """Return the metrics of a job."""
+    return [MetricRequest(part.name, metric_settings(part)) for part in metrics]

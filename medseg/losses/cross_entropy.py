@@ -1,0 +1,55 @@
+"""Cross-entropy over voxels."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F  # noqa: N812  # the field's name for it
+from torch import Tensor
+
+from medseg.losses.base import LOSSES, Loss, as_weights, check_shapes, check_weights
+
+
+@LOSSES.register("cross_entropy")
+class CrossEntropy(Loss):
+    """Mean over the voxels of minus the logarithm of the true class's probability.
+
+    Args:
+        class_weights: Weight of each class, background first; equal by default. The mean is
+            weighted, so that only their ratios count.
+        ignore_index: A value of the target that marks voxels without annotation.
+
+    Returns (of ``forward``):
+        Unitless, 0 or more; the logarithm of the number of classes for equal logits. 0 if every
+        voxel is ignored.
+
+    Raises:
+        ValueError: A weight is negative, or their number is not that of the classes.
+    """
+
+    def __init__(
+        self, *, class_weights: Sequence[float] | None = None, ignore_index: int | None = None
+    ) -> None:
+        super().__init__()
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", as_weights(class_weights), persistent=False)
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss; see :class:`medseg.losses.base.Loss` for the shapes."""
+        check_shapes(logits, target)
+        check_weights(self.class_weights, logits.shape[1])
+        classes = target[:, 0].long()
+        if self.ignore_index is None:
+            return F.cross_entropy(logits.float(), classes, self.class_weights)
+        annotated = classes != self.ignore_index
+        total = F.cross_entropy(
+            logits.float(),
+            classes,
+            self.class_weights,
+            ignore_index=self.ignore_index,
+            reduction="sum",
+        )
+        if self.class_weights is None:
+            return total / annotated.sum().clamp(min=1)
+        present = classes.where(annotated, 0)
+        weight = (self.class_weights[present] * annotated).sum()
+        return total / weight.where(weight > 0, 1.0)

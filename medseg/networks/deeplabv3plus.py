@@ -1,0 +1,320 @@
+"""DeepLab V3+: a dilated encoder, context at several rates, and a decoder that redraws borders.
+
+Source: Chen et al., ECCV 2018, arXiv:1802.02611; its encoder is that of V3, arXiv:1706.05587.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from medseg.networks.base import NETWORKS, Network
+from medseg.networks.encoders import ENCODERS
+from medseg.networks.layers import (
+    CONV,
+    Norm,
+    Step,
+    crop_end,
+    init_he,
+    make_norm,
+    pad_end,
+    receptive_field,
+    resize_linear,
+    spatial_size,
+)
+from medseg.networks.topology import strides_from_spacing
+
+_PAPER_RATES = (6, 12, 18)  # at output stride 16, on maps of 33 cells
+_PAPER_CELLS = 33
+
+
+@NETWORKS.register("deeplabv3plus")
+class DeepLabV3Plus(Network):
+    """DeepLab V3+ with a residual encoder, in 2D and 3D.
+
+    Differs from the paper: a norm that trains with a batch of one; rates that shrink with the
+    patch, since a rate beyond the feature map meets only padding; a decoder at stride 2 on request;
+    sizes are padded to k * stride + 1 voxels and resized with aligned corners, so that nothing
+    shifts.
+
+    The image pooling sees the whole input: tiles of an image, unlike the whole, give other logits.
+
+    Args:
+        spatial_dims: 2 for slices, 3 for volumes.
+        in_channels: Channels of the image.
+        out_channels: Classes, background included.
+        encoder: ``resnet10``, ``resnet18``, ``resnet34``, ``resnet50`` or ``resnet101``.
+        encoder_width: Channels of the encoder's stem; its last stage has 8 times as many, or 32.
+        output_stride: Voxels per cell of the encoder's last map along the finest axes. May be
+            changed after training, with :meth:`set_output_stride`.
+        multi_grid: Factors of the dilations in the encoder's last stage.
+        aspp_rates: Dilations of the context branches at this ``output_stride``. ``auto`` are 6, 12
+            and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
+        aspp_channels: Channels of each context branch.
+        image_pooling: Whether a branch averages the whole image.
+        low_level_channels: Channels that the decoder keeps of the early map.
+        decoder_channels: Channels of the decoder's two convolutions.
+        decoder_stride: Stride of the early map: 4 as published, or 2 for small structures.
+        separable: Whether the 3x3 convolutions of context and decoder are split into one per
+            channel and one across channels.
+        norm: Norm after every convolution; ``auto`` is a group norm, ``batch`` that of the paper.
+        dropout: Share of features dropped after the context while training.
+        patch_voxels: The training patch, for ``aspp_rates``.
+        spacing: Distance of neighbouring voxels per axis: a thick axis is halved late.
+
+    Shape:
+        (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
+
+    Raises:
+        ValueError: No such encoder, or an ``output_stride`` other than 8 and 16.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        encoder: str = "resnet18",
+        encoder_width: int = 64,
+        output_stride: Literal[8, 16] = 8,
+        multi_grid: Sequence[int] = (1, 2, 4),
+        aspp_rates: Literal["auto"] | Sequence[int] = "auto",
+        aspp_channels: int = 256,
+        image_pooling: bool = True,
+        low_level_channels: int = 48,
+        decoder_channels: int = 256,
+        decoder_stride: Literal[2, 4] = 4,
+        separable: bool = False,
+        norm: Norm = "auto",
+        dropout: float = 0.1,
+        patch_voxels: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(spatial_dims, in_channels, out_channels)
+        halvings = strides_from_spacing(spacing or (1.0,) * spatial_dims, 5)
+        self.encoder = ENCODERS[encoder](
+            spatial_dims,
+            in_channels,
+            width=encoder_width,
+            norm=norm,
+            strides=halvings,
+            multi_grid=multi_grid,
+        )
+        self.encoder.set_output_stride(output_stride)
+        self.output_stride = self.encoder.grids[-1]
+        self.low_level = 0 if decoder_stride == 2 else 1
+        rates = self._rates(aspp_rates, output_stride, patch_voxels)
+        self.aspp = _ASPP(
+            spatial_dims,
+            self.encoder.channels[-1],
+            aspp_channels,
+            rates=rates,
+            built_for=self.output_stride,
+            image_pooling=image_pooling,
+            separable=separable,
+            norm=norm,
+            dropout=dropout,
+        )
+        self.reduce = _conv_norm(
+            spatial_dims, self.encoder.channels[self.low_level], low_level_channels, 1, norm
+        )
+        self.decoder = nn.Sequential(
+            _spatial_conv(
+                spatial_dims,
+                low_level_channels + aspp_channels,
+                decoder_channels,
+                norm,
+                separable=separable,
+            ),
+            _spatial_conv(
+                spatial_dims, decoder_channels, decoder_channels, norm, separable=separable
+            ),
+        )
+        head = CONV[spatial_dims](decoder_channels, out_channels, 1)
+        for part in (self.aspp, self.reduce, self.decoder):
+            init_he(part)
+        for name, last in head.named_parameters():
+            nn.init.normal_(last, std=0.01 if name == "weight" else 0.0)
+        self.head = head
+
+    @classmethod
+    def paper(
+        cls,
+        in_channels: int = 3,
+        out_channels: int = 21,
+        *,
+        encoder: str = "resnet101",
+        separable: bool = False,
+    ) -> Self:
+        """Return the published 2D network, trained at output stride 16 on crops of 513 voxels.
+
+        59,344,309 parameters for 3 channels and 21 classes; with resnet50 40,352,181.
+        """
+        return cls(
+            2,
+            in_channels,
+            out_channels,
+            encoder=encoder,
+            output_stride=16,
+            separable=separable,
+            norm="batch",
+        )
+
+    @classmethod
+    def small(cls, spatial_dims: int, in_channels: int, out_channels: int) -> Self:
+        """Return a ResNet-18 of half width (3D: -10, a quarter) with a decoder at stride 2."""
+        encoder, width, patch = {2: ("resnet18", 32, 192), 3: ("resnet10", 16, 64)}[spatial_dims]
+        return cls(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            encoder=encoder,
+            encoder_width=width,
+            multi_grid=(1, 1, 1),
+            aspp_channels=64,
+            low_level_channels=24,
+            decoder_channels=64,
+            decoder_stride=2,
+            patch_voxels=(patch,) * spatial_dims,
+        )
+
+    def set_output_stride(self, output_stride: Literal[8, 16]) -> None:
+        """Change the encoder's output stride, also after training; the context rates follow.
+
+        Raises:
+            ValueError: It is neither 8 nor 16.
+        """
+        if output_stride not in (8, 16):
+            raise ValueError(f"output_stride is 8 or 16, got {output_stride}")
+        self.encoder.set_output_stride(output_stride)
+        self.output_stride = self.encoder.grids[-1]
+        self.aspp.set_output_stride(self.output_stride)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits on the image's own grid."""
+        size = spatial_size(image)
+        aligned = [
+            (ceil((n - 1) / s)) * s + 1 for n, s in zip(size, self.output_stride, strict=True)
+        ]
+        maps = self.encoder(pad_end(image, aligned))
+        context = self.aspp(maps[-1])
+        fine = self.reduce(maps[self.low_level])
+        context = resize_linear(context, spatial_size(fine), align_corners=True)
+        logits = self.head(self.decoder(torch.cat([fine, context], dim=1)))
+        return crop_end(resize_linear(logits, aligned, align_corners=True), size)
+
+    def receptive_field(self) -> tuple[int, ...]:
+        """Return the voxels that one output voxel sees, per axis, the image pooling aside."""
+        early = self.encoder.grids[self.low_level]
+        fields = []
+        for axis in range(self.spatial_dims):
+            rates = [rate[axis] for rate in self.aspp.rates]
+            coarse, fine = self.output_stride[axis], early[axis]
+            steps = [
+                *self.encoder.steps(axis),
+                Step(3, dilation=max(rates, default=1)),
+                Step(up=coarse // fine, blend=True),
+                *[Step(3)] * 2,
+                Step(up=fine, blend=True),
+            ]
+            fields.append(receptive_field(steps))
+        return tuple(fields)
+
+    def _rates(
+        self,
+        aspp_rates: Literal["auto"] | Sequence[int],
+        output_stride: int,
+        patch_voxels: Sequence[int] | None,
+    ) -> list[tuple[int, ...]]:
+        """Return the context's dilations per axis, without those that would be twice there."""
+        if aspp_rates != "auto":
+            return [(rate,) * self.spatial_dims for rate in aspp_rates]
+        if patch_voxels is None:
+            rate = 16 // output_stride
+            return [(paper * rate,) * self.spatial_dims for paper in _PAPER_RATES]
+        cells = [n / s for n, s in zip(patch_voxels, self.output_stride, strict=True)]
+        rates = [
+            tuple(max(1, round(n / _PAPER_CELLS * paper)) for n in cells) for paper in _PAPER_RATES
+        ]
+        return list(dict.fromkeys(rates))
+
+
+class _ASPP(nn.Module):
+    """Context at several rates: a 1x1 branch, dilated 3x3 branches, and the whole image's mean."""
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        enters: int,
+        channels: int,
+        *,
+        rates: Sequence[tuple[int, ...]],
+        built_for: tuple[int, ...],
+        image_pooling: bool,
+        separable: bool,
+        norm: Norm,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.built_rates = tuple(rates)
+        self.built_for = built_for
+        self.near = _conv_norm(spatial_dims, enters, channels, 1, norm)
+        self.far = nn.ModuleList(
+            _spatial_conv(spatial_dims, enters, channels, norm, separable=separable) for _ in rates
+        )
+        # An instance norm has no variance on the pooled map of one cell.
+        pooled_norm: Norm = "group" if norm == "instance" else norm
+        self.pooled = (
+            _conv_norm(spatial_dims, enters, channels, 1, pooled_norm) if image_pooling else None
+        )
+        branches = 1 + len(rates) + image_pooling
+        self.project = nn.Sequential(
+            _conv_norm(spatial_dims, branches * channels, channels, 1, norm), nn.Dropout(dropout)
+        )
+        self.set_output_stride(built_for)
+
+    def set_output_stride(self, output_stride: tuple[int, ...]) -> None:
+        """Dilate so that the branches reach as far in voxels as at the stride built for."""
+        self.rates = [
+            tuple(
+                max(1, round(r * built / now))
+                for r, built, now in zip(rate, self.built_for, output_stride, strict=True)
+            )
+            for rate in self.built_rates
+        ]
+        for branch, rate in zip(self.far, self.rates, strict=True):
+            dilated = next(branch.children())
+            dilated.dilation = dilated.padding = rate  # type: ignore[assignment]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the context of every cell, on the same grid."""
+        branches = [self.near(features), *(branch(features) for branch in self.far)]
+        if self.pooled is not None:
+            spatial = tuple(range(2, features.dim()))
+            mean = self.pooled(features.mean(dim=spatial, keepdim=True))
+            branches.append(mean.expand(-1, -1, *spatial_size(features)))
+        projected: Tensor = self.project(torch.cat(branches, dim=1))
+        return projected
+
+
+def _conv_norm(
+    spatial_dims: int, enters: int, leaves: int, kernel: int, norm: Norm, groups: int = 1
+) -> nn.Sequential:
+    conv = CONV[spatial_dims](
+        enters, leaves, kernel, padding=kernel // 2, groups=groups, bias=norm == "none"
+    )
+    return nn.Sequential(conv, make_norm(spatial_dims, leaves, norm), nn.ReLU(inplace=True))
+
+
+def _spatial_conv(
+    spatial_dims: int, enters: int, leaves: int, norm: Norm, *, separable: bool
+) -> nn.Sequential:
+    """Return a 3x3 convolution, norm, ReLU; the first of its layers is the one with a rate."""
+    if not separable:
+        return _conv_norm(spatial_dims, enters, leaves, 3, norm)
+    each = _conv_norm(spatial_dims, enters, enters, 3, norm, groups=enters)
+    across = _conv_norm(spatial_dims, enters, leaves, 1, norm)
+    return nn.Sequential(*each, *across)

@@ -1,0 +1,7 @@
+"""Training: one LightningModule, one schedule, one way to run them."""
+
+from medseg.training.fit import FitResult, fit
+from medseg.training.module import SegmentationModule
+from medseg.training.schedule import Schedule
+
+__all__ = ["FitResult", "Schedule", "SegmentationModule", "fit"]

@@ -1,0 +1,175 @@
+"""From a module and its data to the best weights: the Trainer with what medseg adds to it."""
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from medseg.errors import MedsegError
+from medseg.training.module import SegmentationModule
+from medseg.training.progress import MetricStream, ProgressBar
+from medseg.training.schedule import Schedule, moving_average
+
+VALIDATIONS_IN_A_BUDGET = 12
+SHARE_OF_VALIDATION = 0.2
+MINUTES_BETWEEN_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came out of training.
+
+    Args:
+        best_dice: Mean Dice on the whole validation images, of the weights that were kept.
+        steps: Training steps taken.
+        seconds: Time of training and validation, over all resumed parts.
+        resumed: Whether the run went on from a checkpoint.
+    """
+
+    best_dice: float
+    steps: int
+    seconds: float
+    resumed: bool
+
+
+def fit(
+    module: SegmentationModule,
+    data: pl.LightningDataModule,
+    *,
+    folder: Path,
+    epochs: int,
+    iterations_per_epoch: int,
+    validate_every: int,
+    warmup: int = 0,
+    time_budget: float | None = None,
+    patience: int | None = None,
+    ema: float | None = None,
+    gradient_clip: float | None = None,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    send: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+) -> FitResult:
+    """Train, keep the weights that validate best in the module, and say how it went.
+
+    A run that was stopped goes on from ``folder/last.ckpt``.
+
+    Args:
+        module: Network, loss and optimiser.
+        data: Patches for training, whole images for validation.
+        folder: Where checkpoints lie.
+        epochs: Length of the run; ignored with a time budget.
+        iterations_per_epoch: Training steps an epoch.
+        validate_every: Epochs between validations; with a time budget they are spread over it.
+        warmup: Steps of rising learning rate.
+        time_budget: Seconds for training and validation.
+        patience: Validations without a better Dice after which training stops early.
+        ema: Decay of the moving average of the weights; None for none.
+        gradient_clip: Largest norm of the gradient.
+        device: Where to train.
+        precision: Number format; ``auto`` takes bf16 or fp16 on a GPU and fp32 on a CPU.
+        send: Gets the step and the metrics, as they come.
+
+    Raises:
+        MedsegError: The loss is not finite.
+    """
+    schedule = Schedule(
+        iterations=epochs * iterations_per_epoch, warmup=warmup, time_budget=time_budget
+    )
+    best = ModelCheckpoint(
+        folder, filename="best", monitor="validation/dice", mode="max", enable_version_counter=False
+    )
+    last = ModelCheckpoint(
+        folder,
+        filename="last",
+        train_time_interval=timedelta(minutes=MINUTES_BETWEEN_CHECKPOINTS),
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [schedule, FiniteLoss(), best, last]
+    if ema is not None:
+        callbacks.insert(0, moving_average(ema))
+    if patience is not None:
+        callbacks.append(EarlyStopping("validation/dice", mode="max", patience=patience))
+    callbacks += [MetricStream(send), ProgressBar(schedule)]
+    every: dict[str, Any] = {"check_val_every_n_epoch": validate_every}
+    if time_budget is not None:
+        every = {
+            "check_val_every_n_epoch": None,
+            "val_check_interval": _validation_interval(module, data, time_budget),
+        }
+    trainer = pl.Trainer(
+        accelerator=device,
+        devices=1,
+        precision=_precision(precision, device),
+        max_epochs=-1 if time_budget is not None else epochs,
+        gradient_clip_val=gradient_clip,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **every,
+    )
+    checkpoint = folder / "last.ckpt"
+    resumed = checkpoint.is_file()
+    with warnings.catch_warnings():
+        # Workers are the command line's choice; Lightning's advice would repeat at each start.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(module, data, ckpt_path=checkpoint if resumed else None, weights_only=True)
+    trainer.save_checkpoint(checkpoint)
+    if not best.best_model_path:
+        raise MedsegError("training ended before its first validation; give it more time")
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    score = float(best.best_model_score) if best.best_model_score is not None else 0.0
+    return FitResult(score, schedule.steps, schedule.seconds, resumed)
+
+
+class FiniteLoss(Callback):
+    """Stops a run whose loss is no number any more; the best weights so far are untouched."""
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Check the loss."""
+        if not torch.isfinite(outputs["loss"]):
+            names = ", ".join(batch.get("case", []))
+            raise MedsegError(
+                f"the loss became {float(outputs['loss'])} at step {trainer.global_step} "
+                f"(cases {names})\n  lower train.learning_rate, or look at these images"
+            )
+
+
+def _precision(wanted: str, device: str) -> Any:
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if wanted == "auto":
+        if not on_gpu:
+            return "32-true"
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
+
+
+def _validation_interval(
+    module: SegmentationModule, data: pl.LightningDataModule, time_budget: float
+) -> timedelta:
+    """Return how often to validate, so that validation takes at most a fifth of the budget."""
+    loader = data.val_dataloader()
+    started = time.monotonic()
+    module.eval()
+    module.classes(next(iter(loader))["image"][0])
+    module.train()
+    validation = (time.monotonic() - started) * len(loader)
+    rounds = min(VALIDATIONS_IN_A_BUDGET, SHARE_OF_VALIDATION * time_budget / validation)
+    return timedelta(seconds=max(1.0, time_budget / max(2.0, rounds)))

@@ -1,0 +1,206 @@
+import math
+
+import numpy as np
+import pytest
+
+from medseg import __version__
+from medseg.errors import MedsegError
+from medseg.evaluation import MetricRequest, check_same_grid, evaluate_case
+from medseg.geometry import Grid, Length, Unit
+from medseg.images.image import Image
+
+DICE = MetricRequest("dice")
+HD95 = MetricRequest("hd95")
+
+
+def nsd_at(text: str) -> MetricRequest:
+    return MetricRequest("nsd", {"tolerance": Length.parse(text)})
+
+
+def squares(*corners: tuple[int, int], side: int = 4) -> np.ndarray:
+    """Label 1, 2, ... squares with these upper left corners in a 20 x 20 image."""
+    labels = np.zeros((20, 20), np.uint8)
+    for label, (y, x) in enumerate(corners, start=1):
+        labels[y : y + side, x : x + side] = label
+    return labels
+
+
+GRID = Grid((20, 20), (0.5, 0.5), Unit.UM)
+
+
+def evaluate(reference, prediction, metrics=(DICE, HD95), structures=None, grid=GRID, **other):
+    structures = structures or {"cell": (1,)}
+    return evaluate_case("img_1", "fish", reference, prediction, grid, structures, metrics, **other)
+
+
+def test_there_is_one_record_for_each_structure_and_metric():
+    labels = squares((2, 2), (10, 10))
+
+    records = evaluate(labels, labels, structures={"cell": (1,), "nucleus": (2,), "both": (1, 2)})
+
+    assert [(r.structure, r.metric, r.value, r.status) for r in records] == [
+        (structure, metric, value, "ok")
+        for structure in ("cell", "nucleus", "both")
+        for metric, value in (("dice", 1.0), ("hd95", 0.0))
+    ]
+
+
+def test_a_record_says_how_and_on_what_it_was_measured():
+    labels = squares((2, 2))
+
+    dice, border = evaluate(labels, labels, [DICE, nsd_at("1 um")])
+
+    assert (dice.case, dice.group, dice.unit, dice.settings) == ("img_1", "fish", "1", "")
+    assert (border.settings, border.label) == ("tolerance=1 um", "nsd (tolerance=1 um)")
+    assert border.definition == "nsd/surfel-area/v1"
+    assert (border.spacing, border.spacing_unit) == ((0.5, 0.5), Unit.UM)
+    assert border.version == __version__
+
+
+def test_half_overlapping_squares_share_half():
+    records = evaluate(squares((2, 2)), squares((2, 4)), [DICE])
+
+    assert records[0].value == 0.5
+
+
+def test_distances_come_in_the_unit_of_the_grid():
+    # Two voxels of 0.5 um apart.
+    in_um = evaluate(squares((2, 2)), squares((2, 4)), [MetricRequest("hd")])[0]
+
+    assert (in_um.value, in_um.unit) == (pytest.approx(1.0), "um")
+
+
+@pytest.mark.parametrize("text", ["1 um", "0.001 mm", "1000 nm", "2 px"])
+def test_a_tolerance_in_any_unit_is_converted_to_the_grid(text):
+    records = evaluate(squares((2, 2)), squares((2, 4)), [nsd_at(text)])
+
+    assert records[0].value == 1.0
+
+
+def test_a_missed_structure_counts_with_the_worst_values():
+    dice, hd95 = evaluate(squares((2, 2)), squares())
+
+    assert (dice.value, dice.status) == (0.0, "empty_prediction")
+    assert (hd95.value, hd95.status) == (pytest.approx(math.hypot(10, 10)), "empty_prediction")
+
+
+def test_an_invented_structure_counts_with_the_worst_values():
+    dice, hd95 = evaluate(squares(), squares((2, 2)))
+
+    assert (dice.value, dice.status) == (0.0, "empty_reference")
+    assert (hd95.value, hd95.status) == (pytest.approx(math.hypot(10, 10)), "empty_reference")
+
+
+def test_nothing_to_find_and_nothing_found_has_no_value():
+    records = evaluate(squares(), squares())
+
+    assert [(r.value, r.status) for r in records] == [(None, "both_empty")] * 2
+
+
+@pytest.mark.parametrize("status", ["missing_prediction", "error"])
+def test_a_missing_or_unusable_prediction_counts_with_the_worst_values(status):
+    dice, hd95 = evaluate(squares((2, 2)), None, failure=status)
+
+    assert (dice.value, dice.status) == (0.0, status)
+    assert (hd95.value, hd95.status) == (pytest.approx(math.hypot(10, 10)), status)
+
+
+def test_ignored_voxels_are_judged_in_neither_mask():
+    reference = squares((2, 2))
+    reference[10:, :] = 255
+    prediction = squares((2, 2))
+    prediction[10:14, 2:6] = 1
+
+    record = evaluate(reference, prediction, [DICE], ignore=255)[0]
+
+    assert (record.value, record.ignored_voxels) == (1.0, 200)
+
+
+def test_the_voxel_backend_is_another_definition():
+    labels = squares((2, 2))
+
+    records = evaluate(labels, labels, [HD95, DICE], backend="voxel")
+
+    assert records[0].definition == "hd95/voxel-linear-maxdirected/v1"
+    assert records[1].definition == "dice/voxel/v1"
+
+
+def test_the_images_are_left_as_they_were():
+    reference, prediction = squares((2, 2)), squares((2, 4))
+    before = reference.copy(), prediction.copy()
+
+    evaluate(reference, prediction, ignore=7)
+
+    assert np.array_equal(reference, before[0])
+    assert np.array_equal(prediction, before[1])
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (MetricRequest("dise"), r'img_1: metric dise: .*did you mean "dice"'),
+        (MetricRequest("nsd"), 'img_1: metric nsd: .*tolerance: "nsd" needs this setting'),
+        (MetricRequest("nsd", {"tol": 1.0}), "not a setting"),
+        (MetricRequest("nsd", {"tolerance": -1.0}), "img_1: metric nsd: .*got -1.0"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_case_and_the_metric(request_, message):
+    with pytest.raises(MedsegError, match=message):
+        evaluate(squares((2, 2)), squares((2, 2)), [request_])
+
+
+def test_a_physical_tolerance_on_an_uncalibrated_image_is_refused():
+    grid = Grid((20, 20), (1.0, 1.0))
+
+    with pytest.raises(MedsegError, match=r"img_1: metric nsd: .*pixel size is not known"):
+        evaluate(squares((2, 2)), squares((2, 2)), [nsd_at("1 um")], grid=grid)
+
+
+def test_arrays_off_the_grid_are_refused():
+    with pytest.raises(ValueError, match=r"prediction of \(19, 20\) voxels on a grid"):
+        evaluate(squares((2, 2)), squares((2, 2))[1:])
+
+
+def test_asking_for_nothing_is_refused():
+    with pytest.raises(ValueError, match="no structure or no metric"):
+        evaluate(squares((2, 2)), squares((2, 2)), [])
+
+
+def image(shape, spacing, **other) -> Image:
+    grid = Grid(shape, spacing, Unit.MM, **other)
+    return Image(np.zeros(shape, np.uint8), grid, "ZYX")
+
+
+def test_another_grid_is_refused_with_both_grids_and_what_to_do():
+    reference = image((96, 5, 5), (2.5, 0.8, 0.8))
+    prediction = image((48, 5, 5), (5.0, 0.8, 0.8))
+
+    with pytest.raises(MedsegError) as refused:
+        check_same_grid("liver_012", reference, prediction)
+
+    assert str(refused.value).splitlines() == [
+        "liver_012: the prediction lies on another grid than the reference",
+        "  reference   5 x 5 x 96 voxels of 0.8 x 0.8 x 2.5 mm",
+        "  prediction  5 x 5 x 48 voxels of 0.8 x 0.8 x 5 mm",
+        "  resample the prediction onto the reference's grid first (nearest neighbour), or predict "
+        "again with medseg predict, which writes on each image's own grid",
+    ]
+
+
+def test_the_same_voxels_in_another_place_are_refused_with_both_places():
+    axes = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+    flipped = ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+    reference = image((9, 5, 5), (2.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), direction=axes)
+    prediction = image((9, 5, 5), (2.0, 1.0, 1.0), origin=(4.0, 0.0, 0.0), direction=flipped)
+
+    with pytest.raises(MedsegError) as refused:
+        check_same_grid("liver_012", reference, prediction)
+
+    text = str(refused.value)
+    assert "the reference's  first voxel lies at (0, 0, 0) mm" in text
+    assert "the prediction's first voxel lies at (4, 0, 0) mm" in text
+    assert "along (-1 0 0), (0 1 0), (0 0 1)" in text
+
+
+def test_the_same_grid_passes():
+    check_same_grid("a", image((9, 5, 5), (2.0, 1.0, 1.0)), image((9, 5, 5), (2.0, 1.0, 1.0)))

@@ -1,0 +1,218 @@
+"""What every registered network promises; a new one is tested by being registered."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg.networks import NETWORKS, Network
+
+SIZES = {2: (65, 97), 3: (33, 45, 21)}
+LITTLE = {2: (31, 22), 3: (9, 14, 11)}
+
+# Strided 3x3 convolutions see voxels 2i-1 to 2i+1, transposed ones write 2i and 2i+1: half a cell
+# a level, which nnU-Net leaves to its skips and to the weights.
+SHIFTED_BY_DESIGN = {"dynunet"}
+
+every_network = pytest.mark.parametrize("name", list(NETWORKS))
+both_dimensions = pytest.mark.parametrize("spatial_dims", [2, 3])
+
+
+def build(name: str, spatial_dims: int, in_channels: int = 1, out_channels: int = 3) -> Network:
+    """The small preset, with a last layer that is not zero."""
+    torch.manual_seed(0)
+    network = NETWORKS[name].small(spatial_dims, in_channels, out_channels)  # type: ignore[attr-defined]
+    for weights in network.parameters():
+        if weights.dim() > 2 and not weights.any():
+            nn.init.normal_(weights, std=0.1)
+    return network
+
+
+def image_of(size: tuple[int, ...], in_channels: int = 1, batch: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, in_channels, *size, generator=generator)
+
+
+@every_network
+@both_dimensions
+def test_logits_lie_on_the_grid_of_an_odd_sized_image(name: str, spatial_dims: int):
+    network = build(name, spatial_dims, in_channels=2).eval()
+    with torch.no_grad():
+        logits = network(image_of(SIZES[spatial_dims], in_channels=2))
+    assert logits.shape == (1, 3, *SIZES[spatial_dims])
+    assert torch.isfinite(logits).all()
+
+
+@every_network
+@both_dimensions
+def test_the_smallest_size_and_sizes_around_it_work(name: str, spatial_dims: int):
+    network = build(name, spatial_dims)
+    for more in (0, 1, 4):
+        size = tuple(n + more * (axis + 1) for axis, n in enumerate(network.minimum_size))
+        assert network(image_of(size)).shape == (1, 3, *size)
+
+
+@every_network
+@both_dimensions
+def test_one_image_a_batch_trains_every_weight(name: str, spatial_dims: int):
+    network = build(name, spatial_dims).train()
+    logits = network(image_of(LITTLE[spatial_dims]))
+    (logits * torch.randn_like(logits)).sum().backward()
+    for key, weights in network.named_parameters():
+        assert weights.grad is not None, key
+        assert torch.isfinite(weights.grad).all(), key
+
+
+@every_network
+@both_dimensions
+def test_evaluation_is_deterministic_in_deterministic_mode(name: str, spatial_dims: int):
+    image = image_of(LITTLE[spatial_dims])
+    torch.use_deterministic_algorithms(True)
+    try:
+        network = build(name, spatial_dims)
+        network(image).sum().backward()
+        network.eval()
+        with torch.no_grad():
+            assert torch.equal(network(image), network(image))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@every_network
+@both_dimensions
+def test_saved_weights_make_the_same_network(name: str, spatial_dims: int):
+    image = image_of(LITTLE[spatial_dims])
+    network, other = build(name, spatial_dims), build(name, spatial_dims)
+    for weights in other.parameters():
+        nn.init.constant_(weights, 0.5)
+    other.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        assert torch.equal(network.eval()(image), other.eval()(image))
+    pointers = [weights.data_ptr() for weights in network.state_dict().values()]
+    assert len(set(pointers)) == len(pointers), "safetensors refuses shared tensors"
+
+
+@every_network
+def test_a_network_can_be_copied_after_a_training_step(name: str):
+    network = build(name, 2)
+    image = image_of(LITTLE[2])
+    network(image).sum().backward()
+    copied = deepcopy(network)
+    with torch.no_grad():
+        assert torch.equal(network.eval()(image), copied.eval()(image))
+
+
+@every_network
+@both_dimensions
+def test_autocast_to_bfloat16_gives_finite_logits_close_to_full_ones(name: str, spatial_dims: int):
+    image = image_of(LITTLE[spatial_dims])
+    network = build(name, spatial_dims).eval()
+    with torch.no_grad():
+        full = network(image)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = network(image)
+    assert torch.isfinite(half).all()
+    assert (half.float() - full).abs().mean() < 0.1 * full.abs().mean() + 0.01
+
+
+@every_network
+@both_dimensions
+def test_the_images_of_a_batch_do_not_mix(name: str, spatial_dims: int):
+    pair = image_of(LITTLE[spatial_dims], batch=2)
+    network = build(name, spatial_dims).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(network(pair)[1:], network(pair[1:]), rtol=1e-4, atol=1e-4)
+
+
+@every_network
+def test_deep_supervision_returns_ever_coarser_logits_while_training_only(name: str):
+    if "deep_supervision" not in NETWORKS.settings(name):
+        pytest.skip(f"{name} has no deep supervision")
+    network = NETWORKS.build(name, 2, 1, 3, deep_supervision=True)
+    image = image_of((37, 50))
+    outputs = network(image)
+    assert isinstance(outputs, list)
+    assert [tuple(o.shape[2:]) for o in outputs[:3]] == [(37, 50), (19, 25), (10, 13)]
+    sum(output.sum() for output in outputs).backward()
+    assert all(torch.isfinite(weights.grad).all() for weights in network.parameters())
+    network = deepcopy(network).eval()
+    assert network(image).shape == (1, 3, 37, 50)
+
+
+def bare(network: Network, side: float) -> Network:
+    """The network without norms and with positive kernels: what is left is where things go.
+
+    Args:
+        network: Is changed.
+        side: Weight of a kernel's outer taps; the middle one has 1. Image-wide pooling gets 0.
+    """
+    for parent in list(network.modules()):
+        for key, part in list(parent.named_children()):
+            if isinstance(part, nn.GroupNorm | nn.modules.batchnorm._NormBase):
+                setattr(parent, key, nn.Identity())
+    with torch.no_grad():
+        for key, weights in network.named_parameters():
+            if weights.dim() < 3:
+                weights.fill_(0.0)
+                continue
+            kernel = torch.ones(())
+            for n in weights.shape[2:]:
+                taps = torch.full((n,), side if n % 2 else 1.0)
+                taps[n // 2] = 1.0
+                kernel = kernel[..., None] * taps
+            weights.copy_(kernel.expand_as(weights) / kernel.sum() / weights.shape[1])
+            weights.mul_(0.0 if ".pooled." in key else 1.0)
+    return network.eval()
+
+
+@every_network
+@both_dimensions
+@pytest.mark.parametrize("side", [{2: 128, 3: 40}, {2: 129, 3: 41}, {2: 137, 3: 45}])
+def test_nothing_shifts(name: str, spatial_dims: int, side: dict[int, int]):
+    if name in SHIFTED_BY_DESIGN:
+        pytest.skip(f"{name}: half a cell a level, by design")
+    n = side[spatial_dims]
+    network = bare(build(name, spatial_dims), side=0.05)
+    place = torch.arange(n, dtype=torch.float32)
+    image = torch.ones(())
+    for centre in (0.4, 0.45, 0.55)[:spatial_dims]:
+        image = image[..., None] * torch.exp(-((place - centre * n) ** 2) / (2 * (n / 10) ** 2))
+    with torch.no_grad():
+        for axis in range(2, spatial_dims + 2):
+            # Of a blob and its mirror image, the responses must be mirror images, too.
+            centres = []
+            for blob in (image[None, None], image[None, None].flip(axis)):
+                response = network(blob)[:, :1]
+                along = response.transpose(axis, -1).flatten(0, -2).sum(0)
+                along = (along - 0.2 * along.max()).clamp(min=0)
+                centres.append(((along * place).sum() / along.sum()).item())
+            assert abs(centres[0] + centres[1] - (n - 1)) / 2 < 0.1
+
+
+@every_network
+def test_the_receptive_field_is_what_the_gradient_reaches(name: str):
+    network = bare(build(name, 2), side=1.0).double()
+    for parent in list(network.modules()):
+        for key, part in list(parent.named_children()):
+            if isinstance(part, nn.MaxPool2d):
+                pool = nn.AvgPool2d(part.kernel_size, part.stride, part.padding)
+                setattr(parent, key, pool)
+    field, stride = network.receptive_field()[0], network.output_stride[0]
+    image = torch.ones(1, 1, field + 4 * stride, 12, dtype=torch.float64, requires_grad=True)
+    middle = image.shape[2] // 2
+    logits = network(image)[0, 0, :, 6]
+    widths = []
+    for position in range(middle, middle + stride):
+        (reached,) = torch.autograd.grad(logits[position], image, retain_graph=True)
+        rows = reached[0, 0].abs().sum(1).nonzero()
+        widths.append(int(rows.max() - rows.min()) + 1)
+    assert max(widths) == field
+
+
+@every_network
+def test_two_or_three_dimensions_only(name: str):
+    with pytest.raises(ValueError, match="spatial_dims"):
+        NETWORKS[name](4, 1, 2)
+    with pytest.raises(ValueError, match="channels"):
+        NETWORKS[name](2, 0, 2)
