@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from medseg import __version__
 from medseg.errors import MedsegError
 from medseg.evaluation.records import Outcome, Record
 from medseg.geometry import Grid, Length
-from medseg.images.image import Image
 from medseg.metrics import METRICS, MaskPair
 from medseg.metrics.masks import image_diagonal
+
+if TYPE_CHECKING:  # the readers of medseg.images are not needed to judge arrays
+    from medseg.images.image import Image
 
 Labels = NDArray[np.integer[Any]]
 Backend = Literal["surface", "voxel"]
@@ -107,7 +109,7 @@ def evaluate_case(
     return records
 
 
-def check_same_grid(case: str, reference: Image, prediction: Image) -> None:
+def check_same_grid(case: str, reference: "Image", prediction: "Image") -> None:
     """Refuse a prediction that does not lie on the reference's grid.
 
     Raises:

@@ -24,7 +24,14 @@ from medseg.evaluation.intervals import (
 )
 from medseg.evaluation.records import Record
 from medseg.evaluation.summary import ALL_STRUCTURES, check_unique
-from medseg.evaluation.wording import higher_is_better
+from medseg.evaluation.wording import (
+    higher_is_better,
+    metric_name,
+    number,
+    probability,
+    signed,
+    unit_name,
+)
 from medseg.metrics import METRICS
 
 LEVEL = 0.05
@@ -137,6 +144,20 @@ class Comparison:
     pairs: tuple[Paired, ...]
     ranking: tuple[Ranked, ...]
     tests: int
+
+    @property
+    def headlines(self) -> tuple[Paired, ...]:
+        """The pairs over all structures, or of the only one."""
+        several = {(p.metric, p.settings) for p in self.pairs if p.structure == ALL_STRUCTURES}
+        return tuple(
+            pair
+            for pair in self.pairs
+            if pair.structure == ALL_STRUCTURES or (pair.metric, pair.settings) not in several
+        )
+
+    def verdicts(self) -> list[str]:
+        """Return in words what the comparison shows, a sentence for each pair and metric."""
+        return [_sentence(pair) for pair in self.headlines]
 
 
 def compare(

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medseg.evaluation.comparison import Comparison, Paired
 from medseg.evaluation.records import FAILURES, Record
 from medseg.evaluation.summary import Summary
-from medseg.evaluation.wording import higher_is_better, metric_name, number, unit_name
+from medseg.evaluation.wording import higher_is_better, metric_name, number, signed, unit_name
 
 # Okabe & Ito: told apart by everyone, also in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _STEP = 4
 _REACH = 3
+PAIRED = 12
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,52 @@ def _dots(values: Sequence[tuple[float, str]], axis: Axis) -> tuple[Dot, ...]:
         turn = (before + 1) // 2 % (_REACH + 1)
         dots.append(Dot(place, _STEP * (turn if before % 2 else -turn), title))
     return tuple(dots)
+
+
+@dataclass(frozen=True)
+class PairedPlot:
+    """The differences of the cases between two predictions, by one metric."""
+
+    title: str
+    structure: str
+    unit: str
+    left: str
+    right: str
+    ticks: tuple[Tick, ...]
+    dots: tuple[Dot, ...]
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def paired_plots(comparison: Comparison) -> tuple[PairedPlot, ...]:
+    """Return how the differences spread over the cases, for the first pairs of a comparison."""
+    return tuple(_paired(pair) for pair in comparison.headlines[:PAIRED])
+
+
+def _paired(pair: Paired) -> PairedPlot:
+    ends = [end for end in (pair.low, pair.high) if end is not None]
+    axis = Axis.over([0.0, *ends, *(case.difference for case in pair.cases)])
+    unit = unit_name(pair.unit)
+    dots = [
+        (case.difference, f"{case.case}: {signed(case.difference, pair.unit)} {unit}".strip())
+        for case in pair.cases
+    ]
+    # A positive difference means that the second one is higher.
+    left, right = (pair.first, pair.second) if higher_is_better(pair.metric) else (
+        pair.second, pair.first)  # fmt: skip
+    return PairedPlot(
+        title=metric_name(pair.metric, pair.settings),
+        structure=pair.structure,
+        unit=unit,
+        left=left,
+        right=right,
+        ticks=axis.ticks,
+        dots=_dots(dots, axis),
+        mean=axis.place(pair.difference),
+        low=None if pair.low is None else axis.place(pair.low),
+        high=None if pair.high is None else axis.place(pair.high),
+    )
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ from medseg.evaluation.comparison import Comparison
 from medseg.evaluation.figures import Slice, slices
 from medseg.evaluation.intervals import FEWEST_GROUPS
 from medseg.evaluation.overlay import BLUE, YELLOW
-from medseg.evaluation.plots import charts, distributions
-from medseg.evaluation.records import FAILURES, Record, written_whole
+from medseg.evaluation.plots import charts, distributions, paired_plots
+from medseg.evaluation.records import FAILURES, Outcome, Record, written_whole
 from medseg.evaluation.summary import (
     ALL_STRUCTURES,
     Summary,
-    case_values,
     pick_by_rank,
     worst_first,
 )
@@ -31,6 +30,8 @@ from medseg.evaluation.wording import (
     higher_is_better,
     metric_name,
     number,
+    probability,
+    signed,
     unit_name,
     value_title,
 )
@@ -141,9 +142,12 @@ def write_report(
         rows=rows,
         charts=charts(curves or {}),
         comparison=comparison,
+        paired=paired_plots(comparison) if comparison else (),
         meanings=_meanings(summary),
         version=__version__,
         number=number,
+        signed=signed,
+        probability=probability,
         unit_name=unit_name,
         metric_name=metric_name,
         higher_is_better=higher_is_better,
@@ -189,16 +193,16 @@ def _count(number_of: int, what: str) -> str:
 
 
 def _failures(records: Sequence[Record]) -> list[tuple[str, int, list[str], int]]:
-    """Return each kind of failure with how often it happened, where, and how many more there are."""
-    found: dict[str, dict[str, None]] = {}
+    """Return each kind of failure: how often, where, and how many places are not listed."""
+    found: dict[Outcome, dict[str, None]] = {}
     for record in records:
         if record.status in FAILURES:
             whole = record.status in ("missing_prediction", "error")
             place = record.case if whole else f"{record.case}: {record.structure}"
-            found.setdefault(STATUS_TEXT[record.status], {})[place] = None
+            found.setdefault(record.status, {})[place] = None
     return [
-        (text, len(places), list(places)[:LISTED], max(0, len(places) - LISTED))
-        for text, places in found.items()
+        (STATUS_TEXT[status], len(places), list(places)[:LISTED], max(0, len(places) - LISTED))
+        for status, places in found.items()
     ]
 
 
@@ -219,7 +223,7 @@ def _row(
     keys: Sequence[tuple[str, str, str]],
 ) -> Row:
     statuses = {record.status for record in values.values()}
-    status = next((s for s in STATUS_TEXT if s in statuses and s != "ok"), "ok")
+    status: Outcome = next((s for s in STATUS_TEXT if s in statuses and s != "ok"), "ok")
     cells = []
     for key in keys:
         record = values.get(key)

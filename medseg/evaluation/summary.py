@@ -225,7 +225,7 @@ def worst_first(records: Sequence[Record]) -> list[CaseValue]:
 
 
 def pick_cases(records: Sequence[Record], count: int = 12) -> list[str]:
-    """Return the cases to show in a report: the worst ones (half), some around the median, the best.
+    """Return the cases to show in a report: half of them the worst, then median and best ones.
 
     Args:
         records: Records of all cases.

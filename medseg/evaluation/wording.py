@@ -66,3 +66,18 @@ def value_title(record: Record) -> str:
         return f"{text}; does not count"
     counted = f"{number(record.value, record.unit)} {unit_name(record.unit)}".strip()
     return f"{text}; counts as {counted}"
+
+
+def signed(value: float | None, unit: str) -> str:
+    """Return a difference with its sign."""
+    text = number(value, unit)
+    if value is None or value == 0:
+        return text
+    return f"+{text}" if value > 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def probability(p: float | None) -> str:
+    """Return a p value as reports write it."""
+    if p is None:
+        return "\N{EN DASH}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -88,7 +88,8 @@ def _files(folder: Path) -> list[Path]:
 def _slice(path: Path) -> _Slice:
     import SimpleITK
 
-    file = SimpleITK.ImageFileReader()
+    sitk: Any = SimpleITK  # ships no types
+    file = sitk.ImageFileReader()
     file.SetImageIO("GDCMImageIO")
     file.SetFileName(str(path))
     with decoding(path, "a DICOM image"):
@@ -134,9 +135,10 @@ def _numbers(
 def _pixels(one: _Slice) -> NDArray[Any]:
     import SimpleITK
 
+    sitk: Any = SimpleITK  # ships no types
     with decoding(one.path, "a DICOM image"):
-        itk = SimpleITK.ReadImage(str(one.path), imageIO="GDCMImageIO")
-        array: NDArray[Any] = SimpleITK.GetArrayFromImage(itk)
+        itk = sitk.ReadImage(str(one.path), imageIO="GDCMImageIO")
+        array: NDArray[Any] = sitk.GetArrayFromImage(itk)
     return array.reshape(one.size[1], one.size[0])
 
 
@@ -179,7 +181,8 @@ def _depth(folder: Path, slices: list[_Slice], normal: NDArray[np.float64]) -> f
         return slices[0].thickness
     places = np.array([s.position @ normal for s in slices])
     gaps = np.diff(places)
-    for i in np.flatnonzero(gaps < 1e-3):
+    if gaps.min() < 1e-3:
+        i = int(np.argmin(gaps))
         raise MedsegError(
             f"{folder}: two slices lie at the same place, {places[i]:.2f} mm\n"
             f"  {slices[i].path.name}\n  {slices[i + 1].path.name}\n"

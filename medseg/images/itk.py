@@ -36,9 +36,10 @@ def read_gipl(path: Path, stated: Stated) -> Image:
 def _read(path: Path, stated: Stated, claim: Claim, kind: str) -> Image:
     import SimpleITK
 
+    sitk: Any = SimpleITK  # ships no types
     with decoding(path, f"an ITK image ({kind})"):
-        itk = SimpleITK.ReadImage(str(path), imageIO=kind)
-        voxels = SimpleITK.GetArrayFromImage(itk)
+        itk = sitk.ReadImage(str(path), imageIO=kind)
+        voxels = sitk.GetArrayFromImage(itk)
     n = itk.GetDimension()
     letters = "TZYX"[-n:] + ("C" if itk.GetNumberOfComponentsPerPixel() > 1 else "")
     array, axes = arrange(path, voxels, letters, stated.axes)
@@ -63,6 +64,7 @@ def write_itk(path: Path, image: Image) -> None:
     """
     import SimpleITK
 
+    sitk: Any = SimpleITK  # ships no types
     if image.grid.unit is Unit.PX:
         raise MedsegError(
             f"{path}: this format states millimetres, but the pixel size of this image is not "
@@ -72,9 +74,9 @@ def write_itk(path: Path, image: Image) -> None:
     n = grid.spatial_dims
     channels = image.axes.startswith("C")
     array: Any = np.moveaxis(image.array, 0, -1) if channels else image.array
-    itk = SimpleITK.GetImageFromArray(np.ascontiguousarray(array), isVector=channels)
+    itk = sitk.GetImageFromArray(np.ascontiguousarray(array), isVector=channels)
     itk.SetSpacing(grid.spacing[::-1])
     itk.SetOrigin([float(v) for v in grid.affine[:n, n] * LPS[:n]])
     direction = grid.affine[:n, :n] / np.array(grid.spacing)
     itk.SetDirection([float(v) for v in (direction[:, ::-1] * LPS[:n, np.newaxis]).ravel()])
-    SimpleITK.WriteImage(itk, str(path), useCompression=True)
+    sitk.WriteImage(itk, str(path), useCompression=True)

@@ -5,8 +5,9 @@ gzip checksum and the exact length, which nibabel does not.
 """
 
 import gzip
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +51,11 @@ def read_nifti(path: Path, stated: Stated) -> Image:
     return Image(array, grid, axes, metadata={"unit_assumed": assumed, "space_code": code})
 
 
-def _header(path: Path, file: IO[bytes]) -> tuple[Any, int]:
+def _header(path: Path, file: BufferedIOBase) -> tuple[Any, int]:
     """Return the header and the bytes that were read."""
     import nibabel
 
+    nib: Any = nibabel  # ships half its types
     block = file.read(348)
     sizes = {int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")}
     if 540 in sizes:
@@ -64,12 +66,12 @@ def _header(path: Path, file: IO[bytes]) -> tuple[Any, int]:
             f"{path}: not a NIfTI file; its content starts with {block[:16]!r}\n"
             f"  rename it to what it is, or copy the true file again from its origin"
         )
-    kind = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
+    kind = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
     with decoding(path, "a NIfTI header"):
         return kind(binaryblock=block, check=False), len(block)
 
 
-def _voxels(path: Path, file: IO[bytes], header: Any, read: int) -> NDArray[Any]:
+def _voxels(path: Path, file: BufferedIOBase, header: Any, read: int) -> NDArray[Any]:
     """Return the scaled voxels with reversed axes, after the header has been believed."""
     with decoding(path, "a NIfTI header"):
         dtype = header.get_data_dtype()
@@ -132,6 +134,7 @@ def write_nifti(path: Path, image: Image) -> None:
     """
     import nibabel
 
+    nib: Any = nibabel  # ships half its types
     grid = image.grid
     if grid.unit is Unit.PX:
         raise MedsegError(
@@ -143,7 +146,7 @@ def write_nifti(path: Path, image: Image) -> None:
     if image.axes.startswith("C"):
         volume = array if image.axes == "CZYX" else array[:, :, np.newaxis]
         array = volume[:, :, :, np.newaxis]
-    header = nibabel.Nifti1Header()
+    header = nib.Nifti1Header()
     header.set_data_shape(array.shape)
     header.set_data_dtype(array.dtype)
     header.set_xyzt_units("micron" if grid.unit is Unit.UM else "mm")
@@ -152,10 +155,10 @@ def write_nifti(path: Path, image: Image) -> None:
     affine = _affine(grid)
     code = int(image.metadata.get("space_code", 0)) or 1
     code = code if grid.direction is not None else 0
-    output = nibabel.Nifti1Image(array, affine, header)
+    output = nib.Nifti1Image(array, affine, header)
     output.set_sform(affine, code)
     output.set_qform(affine, code)
-    nibabel.save(output, path)
+    nib.save(output, path)
 
 
 def _affine(grid: Grid) -> NDArray[np.float64]:

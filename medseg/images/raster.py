@@ -15,7 +15,7 @@ from medseg.images.formats import Stated, reader, writer
 from medseg.images.image import Image
 from medseg.images.trust import check_size, decoding, first_bytes
 
-_RGB = ("red", "green", "blue")
+RGB = ("red", "green", "blue")
 _EXIF_ORIENTATION = 0x0112
 _GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
 _STARTS = (b"\x89PNG\r\n\x1a\n", b"BM", b"\xff\xd8\xff")
@@ -34,7 +34,7 @@ def read_raster(path: Path, stated: Stated) -> Image:
     letters = "YXC" if array.ndim == 3 else "YX"
     array, axes = arrange(path, array, letters, stated.axes)
     shape = array.shape[axes.startswith("C") :]
-    return Image(array, Grid(shape, (1.0, 1.0)), axes, _RGB if axes == "CYX" else ())
+    return Image(array, Grid(shape, (1.0, 1.0)), axes, RGB if axes == "CYX" else ())
 
 
 @reader(".jpg", ".jpeg")

@@ -18,10 +18,9 @@ from medseg.images.arrange import arrange
 from medseg.images.formats import Stated, reader, writer
 from medseg.images.image import Image
 from medseg.images.orient import check_spacing
-from medseg.images.raster import drop_alpha
+from medseg.images.raster import RGB, drop_alpha
 from medseg.images.trust import check_length, check_size, decoding, first_bytes
 
-RGB = ("red", "green", "blue")
 _IN_UM = {
     **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "\\u00B5m"), 1.0),
     **{"nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "pm": 1e-6, "Å": 1e-4, "inch": 25400.0},
@@ -69,7 +68,7 @@ def _check_pages(path: Path) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
         version = struct.unpack(f"{order}H", head[2:4])[0] if order and len(head) > 3 else 0
         if version not in (42, 43) or len(head) < (8 if version == 42 else 16):
             raise MedsegError(

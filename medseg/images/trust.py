@@ -9,8 +9,8 @@ import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 from medseg.errors import MedsegError
 
@@ -102,7 +102,7 @@ def check_length(path: Path, found: int, expected: int) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[BufferedIOBase]:
     """Open a plain or gzip-compressed file; reading to the end checks the gzip checksum.
 
     Raises:
@@ -129,7 +129,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             ) from error
 
 
-def read_exactly(path: Path, file: IO[bytes], count: int) -> bytearray:
+def read_exactly(path: Path, file: BufferedIOBase, count: int) -> bytearray:
     """Read the last ``count`` bytes of a stream: no more, no fewer, to its checked end.
 
     Nothing beyond ``count`` is kept, so a small file that inflates without end stops there.
@@ -159,7 +159,7 @@ def read_exactly(path: Path, file: IO[bytes], count: int) -> bytearray:
     return buffer
 
 
-def check_stream(path: Path, file: IO[bytes], count: int) -> None:
+def check_stream(path: Path, file: BufferedIOBase, count: int) -> None:
     """Inflate the zlib or gzip data that follow, keeping nothing, and check sum and length.
 
     Raises:

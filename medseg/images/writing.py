@@ -1,6 +1,5 @@
 """Writing an image or a label image whole, or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -37,7 +36,7 @@ def write_image(path: str | Path, image: Image) -> None:
     unfinished = path.with_name(f".{uuid4().hex}{image_suffix(path)}")
     try:
         write(unfinished, image)
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     except MedsegError as error:
         raise MedsegError(str(error).replace(str(unfinished), str(path))) from error
     except OSError as error:

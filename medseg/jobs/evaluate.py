@@ -17,9 +17,9 @@ from medseg.evaluation import (
     Record,
     ReportCase,
     Summary,
-    case_values,
     check_same_grid,
     evaluate_case,
+    pick_cases,
     summarise,
     summary_json,
     write_report,
@@ -28,7 +28,6 @@ from medseg.evaluation import (
 from medseg.images import image_suffix, is_image_file, read_labels
 from medseg.jobs.parts import metric_requests
 from medseg.jobs.predict import load_model, predict_cases
-from medseg.metrics import METRICS
 
 CASES_SHOWN = 12
 
@@ -170,9 +169,8 @@ def evaluate_files(
         summary=summaries,
         cases=[
             _load(by_name[name], files.get(name), card, with_image=True)
-            for name in _worth_a_look(records, requests[0].name)
+            for name in pick_cases(records, CASES_SHOWN)
         ],
-        structures=structures,
         curves=curves,
     )
     return result
@@ -197,18 +195,6 @@ def _load(case: Case, file: Path | None, card: Card, *, with_image: bool) -> Rep
         grid=reference.grid,
         ignore=labels.IGNORED if labels.ignore is not None else None,
     )
-
-
-def _worth_a_look(records: Sequence[Record], metric: str) -> list[str]:
-    """Return the worst half, the middle and the best of the cases by a metric, worst first."""
-    best_is_high = METRICS.facts(metric)["best"] > 0
-    values = case_values(r for r in records if r.metric == metric)
-    order = [v.case for v in sorted(values, key=lambda v: v.value if best_is_high else -v.value)]
-    if len(order) <= CASES_SHOWN:
-        return order or sorted({r.case for r in records})[:CASES_SHOWN]
-    few = CASES_SHOWN // 4
-    middle = len(order) // 2
-    return [*order[: 2 * few], *order[middle : middle + few], *order[-few:]]
 
 
 def _chosen(cases: Sequence[Case], names: Sequence[str], card: Card) -> list[Case]:

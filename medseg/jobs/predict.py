@@ -31,6 +31,12 @@ class Predicted:
     written: dict[str, Path]
     failed: dict[str, str]
 
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        written = {case: str(file) for case, file in self.written.items()}
+        return {"written": written, "failed": self.failed}
+
 
 def predict(
     model: str,

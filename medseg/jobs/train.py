@@ -308,7 +308,7 @@ def _register(
     run: "TrackedRun", model: Model, evaluated: Evaluated, name: str, tracking_uri: str | None
 ) -> str | None:
     """Log the model with its run and make it the next version of a name, if it has one."""
-    from medseg.tracking import log_model, register
+    from medseg.tracking import log_model, register, slug
 
     if not run.connected:
         return None
@@ -317,7 +317,8 @@ def _register(
     uri = log_model(run, run.folder / "model", input_example=example.astype(np.float32))
     if not name:
         return None
-    tags = {**model.spec.provenance, "test": evaluated.headline}
+    scores = {slug(key): value for key, value in evaluated.headline.items()}
+    tags = {**model.spec.provenance, "test": scores}
     return register(uri, name, tags=tags, tracking_uri=tracking_uri).uri
 
 

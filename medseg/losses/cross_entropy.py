@@ -15,7 +15,7 @@ class CrossEntropy(Loss):
     Args:
         class_weights: Weight of each class, background first; equal by default. The mean is
             weighted, so that only their ratios count.
-        ignore_index: A value of the target that marks voxels without annotation.
+        ignore_index: A value of the target that marks voxels that nobody judged.
 
     Returns (of ``forward``):
         Unitless, 0 or more; the logarithm of the number of classes for equal logits. 0 if every
@@ -26,7 +26,7 @@ class CrossEntropy(Loss):
     """
 
     def __init__(
-        self, *, class_weights: Sequence[float] | None = None, ignore_index: int | None = None
+        self, *, class_weights: Sequence[float] | None = None, ignore_index: int | None = -1
     ) -> None:
         super().__init__()
         self.class_weights: Tensor | None

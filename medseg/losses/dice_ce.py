@@ -28,7 +28,7 @@ class DiceCE(Loss):
         dice_weight: Weight of Dice in the sum.
         ce_weight: Weight of the cross-entropy in the sum.
         class_weights: Weight of each class in the cross-entropy, background first.
-        ignore_index: A value of the target that marks voxels without annotation.
+        ignore_index: A value of the target that marks voxels that nobody judged.
 
     Raises:
         ValueError: A weight is negative, or the number of class weights is not that of the classes.
@@ -43,7 +43,7 @@ class DiceCE(Loss):
         dice_weight: float = 1.0,
         ce_weight: float = 1.0,
         class_weights: Sequence[float] | None = None,
-        ignore_index: int | None = None,
+        ignore_index: int | None = -1,
     ) -> None:
         super().__init__()
         if min(dice_weight, ce_weight) < 0 or max(dice_weight, ce_weight) == 0:

@@ -16,19 +16,40 @@ from medseg.metrics.instances import (
 )
 from medseg.metrics.masks import METRICS, MaskPair, Status
 from medseg.metrics.matching import InstancePair, Matching
+from medseg.metrics.membranes import (
+    MembraneScore,
+    MembraneScores,
+    membrane_scores,
+    pixel_error,
+    warping_error,
+)
 from medseg.metrics.mistakes import ctc_det, ctc_seg, merges, splits
 from medseg.metrics.overlap import dice, iou, precision, recall, volume_difference
+from medseg.metrics.regions import (
+    AdaptedRand,
+    adapted_rand,
+    adapted_rand_error,
+    v_info,
+    v_rand,
+    voi_merge,
+    voi_split,
+)
 from medseg.metrics.trimap import Trimap, trimap_curve
 
 __all__ = [
     "METRICS",
+    "AdaptedRand",
     "Border",
     "InstanceBorder",
     "InstancePair",
     "MaskPair",
     "Matching",
+    "MembraneScore",
+    "MembraneScores",
     "Status",
     "Trimap",
+    "adapted_rand",
+    "adapted_rand_error",
     "aji",
     "assd",
     "average_precision",
@@ -47,13 +68,20 @@ __all__ = [
     "iou",
     "masd",
     "mean_average_precision",
+    "membrane_scores",
     "merges",
     "nsd",
     "panoptic_quality",
+    "pixel_error",
     "precision",
     "recall",
     "segmentation_quality",
     "splits",
     "trimap_curve",
+    "v_info",
+    "v_rand",
+    "voi_merge",
+    "voi_split",
     "volume_difference",
+    "warping_error",
 ]

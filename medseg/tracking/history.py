@@ -8,14 +8,14 @@ stored once, so lines can be sent again by anyone at any time.
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medseg.tracking.names import Slugs
 
-FILE = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 NOT_FINITE = "not_finite/"
 
 
@@ -61,7 +61,7 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / FILE
+        self.path = folder / METRICS_FILE
         self.points = _read(self.path) if self.path.exists() else []
         self._seen = {(point.key, point.step) for point in self.points}
         self._slugs = Slugs({point.name or point.key: point.key for point in self.points})
@@ -69,6 +69,10 @@ class History:
         for point in self.points:
             if point.status is not None:
                 self._undefined[point.key] = self._undefined.get(point.key, 0) + 1
+
+    def skip(self, known: Iterable[tuple[str, int]]) -> None:
+        """Leave out these keys and steps from now on; they are stored elsewhere."""
+        self._seen.update(known)
 
     def add(self, values: Mapping[str, float], step: int, time: int) -> list[Point]:
         """Write values to the file and return what was new, in the file's order.

@@ -6,6 +6,7 @@ threads. Metrics go to the run's own folder first; see :mod:`medseg.tracking.his
 
 import json
 import logging
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.errors import MedsegError
-from medseg.tracking.history import History, Point
+from medseg.tracking.history import METRICS_FILE, History, Point
 from medseg.tracking.names import Slugs
 from medseg.tracking.outbox import Outbox, Record
 from medseg.tracking.plain import csv_text, cut, flatten, parts
@@ -68,6 +69,7 @@ class TrackedRun:
         self.experiment = experiment
         self.experiment_id: str | None = None
         self.warnings: list[str] = []
+        self._reasons: set[str] = set()
         self._name, self._tags = name, dict(tags)
         self._resumed, self._resumes = run_id is not None, 0
         self._client: MlflowClient | None = None
@@ -77,9 +79,13 @@ class TrackedRun:
         state = _read_state(folder)
         # A run whose creation timed out may exist all the same; this tells it from any other.
         self._creation = str(state.get("creation") or uuid.uuid4().hex)
-        self._delivered = int(state.get("delivered", 0))
+        same = state.get("run_id") == run_id
+        self._delivered = int(state.get("delivered", 0)) if same else 0
         self.history = History(folder)
-        self._numbers, self._files = self._outbox("does not answer"), self._outbox("takes no files")
+        self._numbers, self._files = (
+            self._outbox("takes no records"),
+            self._outbox("takes no files"),
+        )
 
     @classmethod
     def start(
@@ -114,7 +120,7 @@ class TrackedRun:
         store = find_store(tracking_uri)
         state = _read_state(folder)
         resume = resume or run_id is not None
-        if not resume and (folder / "metrics.jsonl").exists():
+        if not resume and (state or (folder / METRICS_FILE).exists()):
             raise MedsegError(
                 f"{folder}: there are metrics of another run; resume that run, or name an empty "
                 f"folder"
@@ -164,7 +170,7 @@ class TrackedRun:
         if self.store.uri.startswith("http"):
             place = f"experiments/{self.experiment_id}/runs/{self.run_id}"
             return f"{self.store.shown}/#/{place}"
-        return f"mlflow ui --backend-store-uri {self.store.shown}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.store.shown)}"
 
     def params(self, settings: Mapping[str, Any]) -> None:
         """Log settings; nested ones as ``network.depth``, cut at 6000 characters.
@@ -225,12 +231,13 @@ class TrackedRun:
         if self._ended:
             return
         self._ended = True
+        self._flush(LAST_CALL_SECONDS, insist=True)
         self._put(
             f"status {status}",
             lambda client, run_id: client.set_terminated(run_id, status),
             flush=False,
         )
-        self._flush(LAST_CALL_SECONDS, insist=True)
+        self._numbers.flush(LAST_CALL_SECONDS, insist=True)
         waiting = len(self._numbers) + len(self._files)
         if waiting:
             self._warn(
@@ -253,13 +260,17 @@ class TrackedRun:
         def on_refused(record: Record, error: Exception) -> None:
             if not self._begun:
                 raise _refused_at_start(self.store, self.run_id, error) from None
-            self._warn(f"tracking: {record.what} not logged: {reason(self.store, error)}")
+            why = reason(self.store, error)
+            # One warning a reason: a deleted run refuses the metrics of every step.
+            if why not in self._reasons:
+                self._reasons.add(why)
+                self._warn(f"tracking: {record.what} not logged: {why}")
 
         def on_outage(error: Exception) -> None:
             self._warn(
                 f"tracking: {self.store.shown} {fault} "
                 f"({reason(self.store, error)}); the training goes on, metrics are kept in "
-                f"{self.history.path} and sent when it answers again"
+                f"{self.history.path} and sent when it does"
             )
 
         def on_return(waiting: int) -> None:
@@ -351,6 +362,11 @@ class TrackedRun:
         self._resumes = int(run.data.tags.get("medseg.resumes", "0")) + 1
         client.update_run(run.info.run_id, status="RUNNING")
         client.set_tag(run.info.run_id, "medseg.resumes", str(self._resumes))
+        if not self.history.points:
+            # The run was begun in another folder; the store knows which steps it has.
+            for key in run.data.metrics:
+                past = client.get_metric_history(run.info.run_id, key)
+                self.history.skip((point.key, point.step) for point in past)
         return run
 
     def _send_params(self, flat: Mapping[str, str]) -> None:
@@ -398,7 +414,12 @@ def _read_state(folder: Path) -> dict[str, Any]:
     file = folder / STATE_FILE
     if not file.exists():
         return {}
-    state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MedsegError(
+            f"{file}: damaged ({error})\n  remove it and resume: a new run gets the whole history"
+        ) from None
     return state
 
 

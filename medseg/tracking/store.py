@@ -73,7 +73,7 @@ def find_store(tracking_uri: str | None = None) -> Store:
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     scheme = uri.partition(":")[0]
-    if not _SCHEMES.match(scheme):
+    if not _SCHEMES.match(scheme) or (scheme == "sqlite" and not uri.startswith("sqlite:///")):
         raise MedsegError(
             f"tracking: {uri!r} is no tracking store\n"
             f"  expected a server (http://host:5000) or a database (sqlite:///mlflow.db,\n"

@@ -139,7 +139,7 @@ class RandWarpd(MapTransform, Randomizable):
         size = [max(min(b + 1, n), a + 1) - a for a, b, n in zip(low, high, shape, strict=True)]
         image, label = crop(image, low, size, fill=0), crop(label, low, size, fill=IGNORED)
         grid = _normalised(where - torch.tensor(low)[:, None], size, self._size)
-        values = torch.unique(label).tolist()
+        values = _values(label)
         # The first is also the value outside of the image.
         names = torch.tensor([IGNORED, *(v for v in values if v != IGNORED)], dtype=label.dtype)
         if len(names) > _MOST_MASKS:
@@ -151,8 +151,7 @@ class RandWarpd(MapTransform, Randomizable):
         masks = [label == name for name in names[1:]]
         warped = _sample(torch.cat([image, *masks]), grid, "bilinear")
         shares = warped[len(image) :].view(len(masks), *label.shape[:1], *self._size)
-        rest = 1 - shares.sum(0, keepdim=True)  # unjudged, or outside of the image
-        return warped[: len(image)], names[torch.cat([rest, shares]).argmax(0)]
+        return warped[: len(image)], _largest(shares, names)
 
     def _where(self, start: Sequence[int]) -> Tensor:
         """Return the place in the case of each voxel of the patch, (axes, voxels)."""
@@ -240,6 +239,29 @@ def _bicubic_weights(n: int) -> Tensor:
     """Return the weights (3, n) of three points at the start, middle and end of an axis."""
     points = torch.eye(3)[None, :, None]
     return interpolate(points, (1, n), mode="bicubic", align_corners=True)[0, :, 0]
+
+
+def _values(label: Tensor) -> list[int]:
+    """Return the sorted values of a label; counting is ten times faster than ``unique``."""
+    low, high = (int(value) for value in label.aminmax())
+    if high - low > 2**16:
+        return [int(value) for value in torch.unique(label)]
+    counts = torch.bincount((label - low).flatten())
+    return [low + int(value) for value in counts.nonzero()]
+
+
+def _largest(shares: Tensor, names: Tensor) -> Tensor:
+    """Return the name of the largest share; the first name has what the others leave of 1.
+
+    One class at a time: ``argmax`` over the leading axis takes five times as long.
+    """
+    best = 1 - shares.sum(0)  # unjudged, or outside of the image
+    result = torch.full(best.shape, int(names[0]), dtype=names.dtype)
+    for share, name in zip(shares, names[1:], strict=True):
+        wins = share > best
+        result = torch.where(wins, name, result)
+        best = torch.maximum(share, best)
+    return result
 
 
 def _normalised(where: Tensor, shape: Sequence[int], size: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Models of random weights: what goes through MLflow must come out the same."""
+"""What goes through MLflow must come out the same."""
 
 import os
 import pickle
@@ -9,46 +9,17 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model as Packed
 from mlflow.utils.file_utils import local_file_uri_to_path
+from random_models import images, make_model
 
 from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
-from medseg.inference import Model, ModelSpec
-from medseg.networks import NETWORKS
+from medseg.inference import Model
 from medseg.tracking.registry import log_model, promote, register, resolve, rollback
 from medseg.tracking.run import TrackedRun
 from medseg.tracking.store import open_client
-from medseg.transforms import NORMALISATIONS, Preparation
-
-
-def make_model(folder, dims, *, spacing, unit, structures):
-    torch.manual_seed(7)
-    preparation = Preparation(
-        spatial_dims=dims, spacing=spacing, unit=unit, normalisation=NORMALISATIONS.build("zscore")
-    )
-    spec = ModelSpec(
-        name="cells",
-        spatial_dims=dims,
-        channels=("membrane", "nucleus"),
-        structures=structures,
-        network="msd",
-        network_settings={"depth": 3, "dilations": [1, 2]},
-        preparation=preparation.to_dict(),
-        window_voxels=(16,) * dims,
-    )
-    network = NETWORKS.build("msd", dims, 2, len(structures), depth=3, dilations=[1, 2])
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight)
-    folder.mkdir(parents=True)
-    Model(spec, network).save(folder)
-    return folder
-
-
-def images(dims, side=20):
-    return np.random.default_rng(3).normal(size=(2, 2, *(side,) * dims)).astype(np.float32)
 
 
 @pytest.fixture

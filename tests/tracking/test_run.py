@@ -158,6 +158,35 @@ def test_a_resume_goes_on_with_the_same_run_and_one_history(store, tmp_path):
     assert run.warnings == []
 
 
+def test_a_run_resumed_in_another_folder_has_each_step_once(store, tmp_path):
+    with begin(store, tmp_path / "one") as first:
+        first.metrics({"loss": 0.5}, step=0)
+        first.metrics({"loss": 0.4}, step=1)
+    with begin(store, tmp_path / "two", run_id=first.run_id) as run:
+        run.metrics({"loss": 0.4}, step=1)
+        run.metrics({"loss": 0.3}, step=2)
+
+    assert history(store, run, "loss") == [(0, 0.5), (1, 0.4), (2, 0.3)]
+
+
+def test_a_run_deleted_under_the_training_is_one_warning(store, tmp_path):
+    with begin(store, tmp_path / "run") as run:
+        open_client(store).delete_run(run.run_id)
+        for step in range(5):
+            run.metrics({"loss": 0.5}, step=step)
+
+    assert sum("not logged" in warning for warning in run.warnings) <= 2
+
+
+def test_a_damaged_state_file_is_named_with_the_remedy(store, tmp_path):
+    with begin(store, tmp_path / "run") as run:
+        run.metrics({"loss": 0.5}, step=0)
+    (tmp_path / "run/tracking.json").write_text("")
+
+    with pytest.raises(MedsegError, match=r"tracking\.json: damaged"):
+        begin(store, tmp_path / "run", resume=True)
+
+
 def test_another_run_in_a_used_folder_is_refused(store, tmp_path):
     with begin(store, tmp_path / "run") as run:
         run.metrics({"loss": 0.5}, step=0)

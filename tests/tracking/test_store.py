@@ -24,7 +24,7 @@ def test_the_argument_comes_before_the_environment(monkeypatch):
     assert find_store("http://two:5000/").uri == "http://two:5000"
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "file:./mlruns", "ftp://host"])
+@pytest.mark.parametrize("uri", ["mlruns", "file:./mlruns", "ftp://host", "sqlite://"])
 def test_an_address_that_mlflow_cannot_use_is_refused(uri):
     with pytest.raises(MedsegError, match="is no tracking store"):
         find_store(uri)
