@@ -16,6 +16,7 @@ from rich.console import Console
 from medseg import __version__
 from medseg.errors import MedsegError
 from medseg.geometry import Length
+from medseg.tracking.store import prepare_environment
 
 app = typer.Typer(
     name="medseg",
@@ -278,6 +279,7 @@ def parse_lengths(text: str) -> list[Length]:
 def main() -> None:
     """Run the command; a mistake of the user is one message and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    prepare_environment()
     try:
         app()
     except MedsegError as error:

@@ -2,20 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from medseg.config.reading import Section, checked, read_yaml
-from medseg.config.values import LengthText, array_order, part_of
+from medseg.config.values import LengthText, PartSettings, array_order, known_to
 from medseg.data.cases import Case, LabelMap, Reading, group_of
 from medseg.data.layouts import LAYOUTS, find_cases
 from medseg.data.split import SPLITS
 from medseg.errors import MedsegError
 from medseg.geometry import Unit
 
-LayoutPart = part_of(lambda: LAYOUTS, "layout")
-SplitPart = part_of(lambda: SPLITS, "split")
+LayoutPart = Annotated[PartSettings, known_to(lambda: LAYOUTS, "layout")]
+SplitPart = Annotated[PartSettings, known_to(lambda: SPLITS, "split")]
 
 
 class Groups(Section):
@@ -36,7 +36,7 @@ class Card(Section):
     licence: str = ""
     citation: str = ""
     root: str = "."
-    layout: LayoutPart  # type: ignore[valid-type]
+    layout: LayoutPart
     spatial_dims: Literal[2, 3]
     kind: Literal["semantic", "instance"] = "semantic"
     channels: tuple[str, ...] = ("image",)
@@ -46,7 +46,7 @@ class Card(Section):
     labels: dict[str, int | tuple[int, ...]]
     ignore: int | None = None
     groups: Groups | None = None
-    split: SplitPart | None = None  # type: ignore[valid-type]
+    split: SplitPart | None = None
 
     @field_validator("channels")
     @classmethod

@@ -8,14 +8,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
 
 from medseg.config.card import Card, SplitPart, read_card
 from medseg.config.reading import Section, checked, override, read_yaml
-from medseg.config.values import LengthText, PartSettings, part_of
+from medseg.config.values import LengthText, PartSettings, known_to
 from medseg.errors import MedsegError
 from medseg.geometry import Length
 
@@ -50,11 +50,11 @@ def _normalisations() -> Any:
     return NORMALISATIONS
 
 
-NetworkPart = part_of(_networks, "network")
-LossPart = part_of(_losses, "loss")
-MetricPart = part_of(_metrics, "metrics")
-AugmentationPart = part_of(_augmentations, "augmentation")
-NormalisationPart = part_of(_normalisations, "data.normalisation")
+NetworkPart = Annotated[PartSettings, known_to(_networks, "network")]
+LossPart = Annotated[PartSettings, known_to(_losses, "loss")]
+MetricPart = Annotated[PartSettings, known_to(_metrics, "metrics")]
+AugmentationPart = Annotated[PartSettings, known_to(_augmentations, "augmentation")]
+NormalisationPart = Annotated[PartSettings, known_to(_normalisations, "data.normalisation")]
 
 
 class DataSection(Section):
@@ -63,11 +63,9 @@ class DataSection(Section):
     dataset: str
     spacing: tuple[LengthText, ...] | Literal["native"] = "native"
     patch_voxels: tuple[int, ...]
-    normalisation: NormalisationPart = Field(  # type: ignore[valid-type]
-        default="zscore", validate_default=True
-    )
+    normalisation: NormalisationPart = Field(default="zscore", validate_default=True)
     interpolation: Literal["linear", "cubic"] = "linear"
-    split: SplitPart | None = None  # type: ignore[valid-type]
+    split: SplitPart | None = None
 
     @model_validator(mode="after")
     def _sizes(self) -> "DataSection":
@@ -112,14 +110,12 @@ class TrainJob(Section):
     """One experiment, checked before any image is read."""
 
     data: DataSection
-    network: NetworkPart  # type: ignore[valid-type]
-    loss: LossPart = Field(default="dice_ce", validate_default=True)  # type: ignore[valid-type]
-    augmentation: AugmentationPart = Field(  # type: ignore[valid-type]
-        default="recipe", validate_default=True
-    )
+    network: NetworkPart
+    loss: LossPart = Field(default="dice_ce", validate_default=True)
+    augmentation: AugmentationPart = Field(default="recipe", validate_default=True)
     train: TrainSection = TrainSection()
     predict: PredictSection = PredictSection()
-    metrics: tuple[MetricPart, ...] = Field(  # type: ignore[valid-type]
+    metrics: tuple[MetricPart, ...] = Field(
         default=("dice", "iou", "hd95", "assd"), validate_default=True
     )
 
@@ -160,7 +156,7 @@ def read_job(path: Path, settings: Sequence[str] = ()) -> tuple[TrainJob, Card, 
 
 
 class _Metrics(Section):
-    metrics: tuple[MetricPart, ...]  # type: ignore[valid-type]
+    metrics: tuple[MetricPart, ...]
 
 
 def parse_metrics(texts: Sequence[str]) -> tuple[Any, ...]:

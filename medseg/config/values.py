@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerializer, model_validator
 
 from medseg.config.reading import Section
 from medseg.geometry import Length
@@ -23,10 +23,18 @@ def array_order(values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 class PartSettings(Section):
-    """A registered part by name, with its settings beside the name."""
+    """A registered part by name, with its settings beside the name.
+
+    A name alone stands for the part with its defaults.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -34,8 +42,8 @@ class PartSettings(Section):
         return dict(self.__pydantic_extra__ or {})
 
 
-def part_of(registry: Callable[[], Registry[Any]], path: str) -> Any:
-    """Return the type of a part whose settings are checked against the registry's signatures.
+def known_to(registry: Callable[[], Registry[Any]], path: str) -> AfterValidator:
+    """Return a check of a part's settings against the registry's signatures.
 
     Args:
         registry: Gives the registry; called when a file is checked, so that importing this
@@ -43,18 +51,13 @@ def part_of(registry: Callable[[], Registry[Any]], path: str) -> Any:
         path: Where the part stands in the file, for messages.
     """
 
-    class Part(PartSettings):
-        @model_validator(mode="after")
-        def _known(self) -> "Part":
-            # A length stands for a number on a grid that is not known yet.
-            plain = {k: _plain(v) for k, v in self.settings.items()}
-            registry().check(self.name, plain, path)
-            return self
+    def check(part: PartSettings) -> PartSettings:
+        # A length stands for a number on a grid that is not known yet.
+        plain = {key: _plain(value) for key, value in part.settings.items()}
+        registry().check(part.name, plain, path)
+        return part
 
-    def named(value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    return Annotated[Part, BeforeValidator(named), Field()]
+    return AfterValidator(check)
 
 
 def _plain(value: Any) -> Any:

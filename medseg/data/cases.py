@@ -182,7 +182,8 @@ class LabelMap:
                 f"  correct the file, or name the value under 'labels' (or as 'ignore') in the card"
             )
         table = np.array([known[int(v)] for v in found], np.int16)
-        return table[inverse.reshape(labels.shape)]
+        classes: NDArray[np.int16] = table[inverse.reshape(labels.shape)]
+        return classes
 
 
 def group_of(name: str, *, pattern: str | None = None, consecutive: int = 1) -> str:

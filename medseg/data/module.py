@@ -62,7 +62,7 @@ class Patches(Dataset[dict[str, Any]]):
 
     def __getitem__(self, at: tuple[int, int]) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, *at))
-        case = self.cases[rng.integers(len(self.cases))]
+        case = self.cases[int(rng.integers(len(self.cases)))]
         return {**self.sampler.sample(case.source, rng, self.augmentation), "case": case.name}
 
 

@@ -3,7 +3,12 @@
 Works on plain label arrays with their grid, from any tool; needs neither torch nor MONAI.
 """
 
-from medseg.evaluation.cases import MetricRequest, check_same_grid, evaluate_case
+from medseg.evaluation.cases import (
+    MetricRequest,
+    check_same_grid,
+    evaluate_case,
+    evaluate_instances,
+)
 from medseg.evaluation.comparison import (
     Comparison,
     Paired,
@@ -38,6 +43,7 @@ __all__ = [
     "comparison_json",
     "comparison_table",
     "evaluate_case",
+    "evaluate_instances",
     "from_table",
     "overlay_png",
     "pick_cases",

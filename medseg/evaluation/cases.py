@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from medseg import __version__
 from medseg.errors import MedsegError
 from medseg.evaluation.records import Outcome, Record
 from medseg.geometry import Grid, Length
-from medseg.metrics import METRICS, MaskPair
+from medseg.metrics import METRICS, InstancePair, MaskPair
 from medseg.metrics.masks import image_diagonal
 
 if TYPE_CHECKING:  # the readers of medseg.images are not needed to judge arrays
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # the readers of medseg.images are not needed to judge arrays
 
 Labels = NDArray[np.integer[Any]]
 Backend = Literal["surface", "voxel"]
+Failure = Literal["missing_prediction", "error"]
+_JUDGES = {"mask": "one structure as a whole", "instance": "the objects of a structure"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def evaluate_case(
     *,
     ignore: int | None = None,
     backend: Backend = "surface",
-    failure: Literal["missing_prediction", "error"] = "missing_prediction",
+    failure: Failure = "missing_prediction",
 ) -> list[Record]:
     """Return one record for each structure and metric of a case.
 
@@ -73,40 +76,62 @@ def evaluate_case(
         ValueError: An array does not lie on the grid, or nothing is asked for.
         MedsegError: A setting of a metric cannot be used on this case; the message names both.
     """
-    for which, array in (("reference", reference), ("prediction", prediction)):
-        if array is not None and array.shape != grid.shape:
-            raise ValueError(f"{case}: {which} of {array.shape} voxels on a grid of {grid.shape}")
-    if not structures or not metrics:
-        raise ValueError(f"{case}: nothing to evaluate: no structure or no metric is named")
-    resolved = [(request, _resolve(case, request, grid)) for request in metrics]
-    judged = None if ignore is None else reference != ignore
-    left_out = 0 if judged is None else int(judged.size - np.count_nonzero(judged))
+    if not structures:
+        raise ValueError(f"{case}: nothing to evaluate: no structure is named")
+    asked = _Asked(case, group, grid, metrics, "mask", backend, failure)
+    asked.check(reference, prediction)
+    judged, left_out = _judged(reference, ignore)
     records = []
     for structure, labels in structures.items():
         pair = None
         if prediction is not None:
             drawn, predicted = (_mask(array, labels, judged) for array in (reference, prediction))
             pair = MaskPair(drawn, predicted, grid.spacing, grid.unit, backend)
-        for request, settings in resolved:
-            value, status = _measure(case, request.name, settings, pair, grid, failure)
-            records.append(
-                Record(
-                    case=case,
-                    group=group,
-                    structure=structure,
-                    metric=request.name,
-                    value=value,
-                    unit=_unit(request.name, grid),
-                    status=status,
-                    definition=_definition(request.name, backend),
-                    spacing=grid.spacing,
-                    spacing_unit=grid.unit,
-                    version=__version__,
-                    settings=request.settings_text,
-                    ignored_voxels=left_out,
-                )
-            )
+        records += asked.records(structure, pair, left_out)
     return records
+
+
+def evaluate_instances(
+    case: str,
+    group: str,
+    structure: str,
+    reference: Labels,
+    prediction: Labels | None,
+    grid: Grid,
+    metrics: Sequence[MetricRequest],
+    *,
+    ignore: int | None = None,
+    failure: Failure = "missing_prediction",
+) -> list[Record]:
+    """Return one record for each instance metric (AP, PQ, splits, ...) of a case.
+
+    Args:
+        case: Name of the case.
+        group: Its group, e.g. the animal.
+        structure: What the objects are, e.g. ``cell``.
+        reference: Label image as drawn, (z, y, x) or (y, x): 0 is background, every other number
+            one object.
+        prediction: Label image to be judged, of the same shape; its numbers are its own. None if
+            there is none.
+        grid: The grid on which both lie.
+        metrics: What to compute.
+        ignore: Label of voxels that the reference does not judge; objects lose them.
+        failure: What a prediction of None means: there is none, or it cannot be used.
+
+    Raises:
+        ValueError: An array does not lie on the grid, or nothing is asked for.
+        MedsegError: A setting of a metric cannot be used on this case; the message names both.
+    """
+    asked = _Asked(case, group, grid, metrics, "instance", "surface", failure)
+    asked.check(reference, prediction)
+    judged, left_out = _judged(reference, ignore)
+    if judged is not None:
+        reference = reference * judged
+        prediction = None if prediction is None else prediction * judged
+    pair = None
+    if prediction is not None:
+        pair = InstancePair(reference, prediction, grid.spacing, grid.unit)
+    return asked.records(structure, pair, left_out)
 
 
 def check_same_grid(case: str, reference: "Image", prediction: "Image") -> None:
@@ -144,28 +169,109 @@ def _place(grid: Grid) -> str:
     return f"first voxel lies at {first} (x, y, z); its axes point along {axes}"
 
 
-def _resolve(case: str, request: MetricRequest, grid: Grid) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    try:
-        if METRICS.facts(request.name)["kind"] != "mask":
-            raise ValueError(f"{request.name} does not judge one structure at a time")
-        for key, value in request.settings.items():
-            settings[key] = grid.length(value) if isinstance(value, Length) else value
-        METRICS.check(request.name, settings, path=f"metrics.{request.name}")
-    except ValueError as error:
-        raise MedsegError(f"{case}: metric {request.name}: {error}") from error
-    return settings
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked about one case, and how its records are written."""
+
+    case: str
+    group: str
+    grid: Grid
+    metrics: Sequence[MetricRequest]
+    kind: Literal["mask", "instance"]
+    backend: Backend
+    failure: Failure
+
+    def check(self, reference: Labels, prediction: Labels | None) -> None:
+        """Refuse arrays off the grid, and metrics or settings that cannot be used."""
+        if not self.metrics:
+            raise ValueError(f"{self.case}: nothing to evaluate: no metric is named")
+        shape = self.grid.shape
+        for which, array in (("reference", reference), ("prediction", prediction)):
+            if array is not None and array.shape != shape:
+                raise ValueError(
+                    f"{self.case}: {which} of {array.shape} voxels on a grid of {shape}"
+                )
+        _ = self._resolved
+
+    def records(
+        self, structure: str, pair: MaskPair | InstancePair | None, left_out: int
+    ) -> list[Record]:
+        """Return the records of one structure; without a pair, its prediction failed."""
+        found = []
+        for request, settings in self._resolved:
+            value, status = self._measure(request.name, settings, pair)
+            found.append(
+                Record(
+                    case=self.case,
+                    group=self.group,
+                    structure=structure,
+                    metric=request.name,
+                    value=value,
+                    unit=self._unit(request.name),
+                    status=status,
+                    definition=self._definition(request.name),
+                    spacing=self.grid.spacing,
+                    spacing_unit=self.grid.unit,
+                    version=__version__,
+                    settings=request.settings_text,
+                    ignored_voxels=left_out,
+                )
+            )
+        return found
+
+    @cached_property
+    def _resolved(self) -> list[tuple[MetricRequest, dict[str, Any]]]:
+        """The metrics, each with its settings in the unit of the grid."""
+        return [(request, self._settings(request)) for request in self.metrics]
+
+    def _settings(self, request: MetricRequest) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        try:
+            kind = METRICS.facts(request.name)["kind"]
+            if kind != self.kind:
+                raise ValueError(f"it judges {_JUDGES[kind]}, not {_JUDGES[self.kind]}")
+            for key, value in request.settings.items():
+                settings[key] = self.grid.length(value) if isinstance(value, Length) else value
+            METRICS.check(request.name, settings, path=f"metrics.{request.name}")
+        except ValueError as error:
+            raise MedsegError(f"{self.case}: metric {request.name}: {error}") from error
+        return settings
+
+    def _measure(
+        self, metric: str, settings: Mapping[str, Any], pair: MaskPair | InstancePair | None
+    ) -> tuple[float | None, Outcome]:
+        """Return the value that counts, and its status."""
+        status: Outcome = self.failure if pair is None else pair.status
+        if status == "both_empty":
+            return None, status
+        if status == "ok":
+            try:
+                value = float(METRICS[metric](pair, **settings))
+            except ValueError as error:
+                raise MedsegError(f"{self.case}: metric {metric}: {error}") from error
+            if math.isfinite(value):
+                return value, status
+            status = "error"
+        worst = METRICS.facts(metric)["worst"]
+        value = image_diagonal(self.grid.shape, self.grid.spacing) if worst == "diagonal" else worst
+        return (value if math.isfinite(value) else None), status
+
+    def _unit(self, metric: str) -> str:
+        unit: str = METRICS.facts(metric)["unit"]
+        return str(self.grid.unit) if unit == "length" else unit
+
+    def _definition(self, metric: str) -> str:
+        facts = METRICS.facts(metric)
+        surface: str = facts["definition"]
+        return facts.get("voxel_definition", surface) if self.backend == "voxel" else surface
 
 
-def _unit(metric: str, grid: Grid) -> str:
-    unit: str = METRICS.facts(metric)["unit"]
-    return str(grid.unit) if unit == "length" else unit
-
-
-def _definition(metric: str, backend: Backend) -> str:
-    facts = METRICS.facts(metric)
-    surface: str = facts["definition"]
-    return facts.get("voxel_definition", surface) if backend == "voxel" else surface
+def _judged(reference: Labels, ignore: int | None) -> tuple[NDArray[np.bool_] | None, int]:
+    """Return the voxels to judge (None for all), and how many are left out."""
+    if ignore is None:
+        return None, 0
+    judged: NDArray[np.bool_] = reference != ignore
+    return judged, int(judged.size - np.count_nonzero(judged))
 
 
 def _mask(
@@ -177,29 +283,3 @@ def _mask(
     if judged is not None:
         mask &= judged
     return mask
-
-
-def _measure(
-    case: str,
-    metric: str,
-    settings: Mapping[str, Any],
-    pair: MaskPair | None,
-    grid: Grid,
-    failure: Outcome,
-) -> tuple[float | None, Outcome]:
-    """Return the value that counts, and its status."""
-    status: Outcome = failure
-    if pair is not None:
-        status = pair.status
-        if status == "both_empty":
-            return None, status
-        try:
-            value = float(METRICS[metric](pair, **settings))
-        except ValueError as error:
-            raise MedsegError(f"{case}: metric {metric}: {error}") from error
-        if math.isfinite(value):
-            return value, status
-        if status == "ok":
-            status = "error"
-    worst = METRICS.facts(metric)["worst"]
-    return (image_diagonal(grid.shape, grid.spacing) if worst == "diagonal" else worst), status

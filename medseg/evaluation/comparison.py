@@ -75,7 +75,9 @@ class Paired:
         low: Lower end of the 95 % interval of the difference, resampling groups.
         high: Upper end.
         p: Of Wilcoxon's signed-rank test on the mean difference of each group.
-        p_holm: The same, corrected for all tests of the comparison (Holm).
+        p_holm: The same, corrected (Holm) for the tests of its family: those over all structures,
+            of all metrics and pairs, are one; those of single structures are another, so that
+            listing many organs does not blur the main question.
         better: Name of the better one, if ``p_holm`` is below 0.05; else nothing.
         note: What a reader must know, e.g. why there is no test.
         cases: The cases, one by one.
@@ -137,23 +139,22 @@ class Comparison:
         names: What is compared.
         pairs: Each two of them, by metric and structure.
         ranking: Their order by each metric.
-        tests: How many tests ``p_holm`` is corrected for.
     """
 
     names: tuple[str, ...]
     pairs: tuple[Paired, ...]
     ranking: tuple[Ranked, ...]
-    tests: int
 
     @property
     def headlines(self) -> tuple[Paired, ...]:
         """The pairs over all structures, or of the only one."""
-        several = {(p.metric, p.settings) for p in self.pairs if p.structure == ALL_STRUCTURES}
-        return tuple(
-            pair
-            for pair in self.pairs
-            if pair.structure == ALL_STRUCTURES or (pair.metric, pair.settings) not in several
-        )
+        return tuple(p for p, main in zip(self.pairs, _main(self.pairs), strict=True) if main)
+
+    @property
+    def tests(self) -> tuple[int, int]:
+        """How many tests the p of the headlines, and those of single structures, stand among."""
+        main = sum(pair.p is not None for pair in self.headlines)
+        return main, sum(pair.p is not None for pair in self.pairs) - main
 
     def verdicts(self) -> list[str]:
         """Return in words what the comparison shows, a sentence for each pair and metric."""
@@ -167,7 +168,8 @@ def compare(
 
     Failures count with the worst value. Where a case holds nothing to find and only some
     predictions found nothing, those count with the best value: leaving the case out would hide
-    what the others invented.
+    what the others invented. Failures of metrics without a worst value (a number of splits) are
+    left out for all.
 
     Args:
         tables: Records by name of the prediction (a run, a model, a folder).
@@ -198,13 +200,7 @@ def compare(
             pairs.extend(_pair(what, structure, values, ab, resamples, seed)
                          for ab in combinations(tables, 2))  # fmt: skip
         ranking.extend(_rank(what, next(iter(parts.values())), resamples, seed))
-    corrected = _holm(pairs)
-    return Comparison(
-        names=tuple(tables),
-        pairs=corrected,
-        ranking=tuple(ranking),
-        tests=sum(pair.p is not None for pair in corrected),
-    )
+    return Comparison(tuple(tables), _corrected(pairs), tuple(ranking))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,13 +222,14 @@ def _values(same: Mapping[str, Sequence[Record]]) -> dict[str, _Values]:
     names = tuple(same)
     first = same[names[0]]
     best = METRICS.facts(first[0].metric)["best"]
-    lookup = [{(r.case, r.structure): r.value for r in same[name]} for name in names]
+    lookup = [{(r.case, r.structure): r for r in same[name]} for name in names]
     parts: dict[str, dict[str, list[float]]] = {}
     for record in first:
-        found = [values[record.case, record.structure] for values in lookup]
-        if any(value is not None for value in found):
-            filled = [best if value is None else value for value in found]
-            parts.setdefault(record.structure, {})[record.case] = filled
+        found = [records[record.case, record.structure] for records in lookup]
+        if all(r.status == "both_empty" for r in found) or any(r.uncounted for r in found):
+            continue
+        filled = [best if r.value is None else r.value for r in found]
+        parts.setdefault(record.structure, {})[record.case] = filled
     if len(parts) > 1:
         together: dict[str, list[list[float]]] = {}
         for cases in parts.values():
@@ -298,18 +295,35 @@ def _test(differences: Floats) -> tuple[float | None, str]:
     return float(wilcoxon(differences, zero_method="zsplit").pvalue), ""
 
 
-def _holm(pairs: Sequence[Paired]) -> tuple[Paired, ...]:
-    """Return the pairs with p corrected for all of them (Holm 1979), and the verdict."""
-    tested = sorted((pair.p, i) for i, pair in enumerate(pairs) if pair.p is not None)
+def _main(pairs: Sequence[Paired]) -> list[bool]:
+    """Tell for each pair whether it is over all structures, or of the only one."""
+    several = {(p.metric, p.settings) for p in pairs if p.structure == ALL_STRUCTURES}
+    return [p.structure == ALL_STRUCTURES or (p.metric, p.settings) not in several for p in pairs]
+
+
+def _corrected(pairs: Sequence[Paired]) -> tuple[Paired, ...]:
+    """Return the pairs with corrected p and the verdict."""
     corrected: dict[int, float] = {}
-    highest = 0.0
-    for position, (p, i) in enumerate(tested):
-        highest = max(highest, min(1.0, p * (len(tested) - position)))
-        corrected[i] = highest
+    main = _main(pairs)
+    for family in (True, False):
+        tested = {
+            i: pair.p for i, pair in enumerate(pairs) if main[i] is family and pair.p is not None
+        }
+        corrected.update(_holm(tested))
     return tuple(
         replace(pair, p_holm=corrected.get(i), better=_verdict(pair, corrected.get(i)))
         for i, pair in enumerate(pairs)
     )
+
+
+def _holm(tested: Mapping[int, float]) -> dict[int, float]:
+    """Return p values corrected for each other (Holm, Scand. J. Stat. 6 (1979) 65-70)."""
+    corrected: dict[int, float] = {}
+    highest = 0.0
+    for position, (i, p) in enumerate(sorted(tested.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, p * (len(tested) - position)))
+        corrected[i] = highest
+    return corrected
 
 
 def _verdict(pair: Paired, p: float | None) -> str:
@@ -319,6 +333,27 @@ def _verdict(pair: Paired, p: float | None) -> str:
     if pair.low <= 0 <= pair.high:
         return ""
     return pair.second if (pair.low > 0) == higher_is_better(pair.metric) else pair.first
+
+
+def _sentence(pair: Paired) -> str:
+    metric, unit = metric_name(pair.metric, pair.settings), unit_name(pair.unit)
+    size = f"{number(abs(pair.difference), pair.unit)} {unit}".strip()
+    if pair.better:
+        other = pair.first if pair.better == pair.second else pair.second
+        found = f"{pair.better} is better than {other} by {size}"
+    else:
+        found = f"no difference shown between {pair.first} and {pair.second}"
+    means = f"{number(pair.mean_first, pair.unit)} and {number(pair.mean_second, pair.unit)} {unit}"
+    details = [f"means {means}".strip()]
+    if pair.low is not None:
+        ends = f"{signed(pair.low, pair.unit)} to {signed(pair.high, pair.unit)}"
+        details.append(f"95 % interval of the difference {ends}")
+    if pair.p_holm is None:
+        details.append(pair.note)
+    else:
+        sign = "" if pair.p_holm < 0.001 else "= "
+        details.append(f"corrected p {sign}{probability(pair.p_holm)}")
+    return f"{metric}: {found} ({', '.join(details)})."
 
 
 def _rank(what: tuple[str, str, str], values: _Values, resamples: int, seed: int) -> list[Ranked]:

@@ -49,6 +49,7 @@ class Slice:
         close: Frame around the borders; None where it would show hardly less.
         whole_bar: Scale bar of the whole picture; None without a known pixel size.
         close_bar: Scale bar of the close-up.
+        starts_close: Whether the close-up is shown first: it holds all borders.
     """
 
     picture: str
@@ -63,6 +64,7 @@ class Slice:
     close: Frame | None
     whole_bar: Bar | None
     close_bar: Bar | None
+    starts_close: bool
 
     @property
     def size(self) -> int:
@@ -112,6 +114,7 @@ def _slice(view: View, close: Frame | None) -> Slice:
         close=close,
         whole_bar=_bar(whole, view),
         close_bar=_bar(close, view) if close else None,
+        starts_close=close is not None and view.detail is None,
     )
 
 
@@ -151,7 +154,10 @@ def _close_frames(shown: Sequence[View]) -> list[Frame | None]:
     if len({view.grey.shape for view in shown}) == 1:
         together = np.logical_or.reduce(drawn)
         drawn = [together] * len(shown)
-    return [_close(view, padded_box(d)) for view, d in zip(shown, drawn, strict=True)]
+    return [
+        _close(view, view.detail or padded_box(mask))
+        for view, mask in zip(shown, drawn, strict=True)
+    ]
 
 
 def _close(view: View, box: tuple[slice, ...] | None) -> Frame | None:

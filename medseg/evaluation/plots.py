@@ -143,23 +143,27 @@ def _lane(rows: Sequence[Record], summary: Summary, axis: Axis) -> Lane:
         first, middle, last = (axis.place(float(q)) for q in np.percentile(values, [25, 50, 75]))
         quartiles = (first, middle, last)
     unit = unit_name(summary.unit)
-    shown = {name: _inside(value, axis) for name, value in
-             (("mean", summary.mean), ("low", summary.low), ("high", summary.high))}  # fmt: skip
+    low, high = _clipped(summary.low, summary.high, axis)
+    on_axis = summary.mean is not None and axis.low <= summary.mean <= axis.high
     return Lane(
         structure=summary.structure,
         dots=_dots([(v, f"{r.case}: {number(v, r.unit)} {unit}".strip()) for v, r in fine], axis),
         failures=tuple(r.case for r in rows if r.status in FAILURES),
         quartiles=quartiles,
-        mean=number(summary.mean, summary.unit),
-        mean_place=shown["mean"],
-        low=shown["low"] if shown["high"] is not None else None,
-        high=shown["high"] if shown["low"] is not None else None,
+        mean=f"{number(summary.mean, summary.unit)} {unit}".strip(),
+        mean_place=axis.place(summary.mean) if on_axis and summary.mean is not None else None,
+        low=low,
+        high=high,
     )
 
 
-def _inside(value: float | None, axis: Axis) -> float | None:
-    """Return the place of a value, or None if it lies off the axis (pulled there by failures)."""
-    return axis.place(value) if value is not None and axis.low <= value <= axis.high else None
+def _clipped(
+    low: float | None, high: float | None, axis: Axis
+) -> tuple[float, float] | tuple[None, None]:
+    """Return the part of an interval that is on the axis: failures may pull it off."""
+    if low is None or high is None or low > axis.high or high < axis.low:
+        return None, None
+    return axis.place(max(low, axis.low)), axis.place(min(high, axis.high))
 
 
 def _dots(values: Sequence[tuple[float, str]], axis: Axis) -> tuple[Dot, ...]:

@@ -35,7 +35,8 @@ class Record:
         metric: Name of the metric.
         value: What counts in a mean: the measured value; the worst possible one where the status
             is a failure and nothing can be measured (a missed organ has no border distance, so it
-            counts with the image's diagonal); None where both masks are empty.
+            counts with the image's diagonal). None where both masks are empty, and for failures of
+            metrics without a worst value, such as a number of splits.
         unit: Unit of the value: ``mm``, ``um``, ``nm``, ``px``, or ``1`` for a ratio.
         status: ``ok``; ``both_empty``: nothing to find and nothing found; ``empty_reference``:
             something was invented; ``empty_prediction``: the structure was missed;
@@ -72,13 +73,19 @@ class Record:
             raise ValueError(f"{whose}: status {self.status!r} is none of {get_args(Outcome)}")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"{whose}: value {self.value} is not finite; write None and a status")
-        if (self.value is None) != (self.status == "both_empty"):
+        wants = {"ok": False, "both_empty": True}.get(self.status)
+        if wants is not None and wants != (self.value is None):
             raise ValueError(f"{whose}: value {self.value} with status {self.status}")
 
     @property
     def label(self) -> str:
         """The metric with its settings, e.g. ``nsd (tolerance=2 mm)``."""
         return f"{self.metric} ({self.settings})" if self.settings else self.metric
+
+    @property
+    def uncounted(self) -> bool:
+        """Whether this is a failure that no mean can count: its metric has no worst value."""
+        return self.value is None and self.status in FAILURES
 
 
 COLUMNS = tuple(field.name for field in fields(Record) if field.name != "spacing_unit")

@@ -133,6 +133,7 @@ def write_report(
         yellow=YELLOW,
         blue=BLUE,
         overall=overall,
+        all_structures=ALL_STRUCTURES,
         structures=_by_structure(summary),
         distributions=distributions(records, summary),
         sentences=_sentences(overall, records),
@@ -242,8 +243,10 @@ def _sections(
 ) -> list[tuple[str, list[Card]]]:
     """Return the cases to show, worst first, under their headings."""
     given = {case.case: case for case in cases}
-    shown = [r for r in records if r.case in given]
-    picks = pick_by_rank(shown, SHOWN)
+    picks = pick_by_rank(records, SHOWN)
+    if not given.keys() <= {name for names in picks.values() for name in names}:
+        picks = pick_by_rank([r for r in records if r.case in given], SHOWN)
+    picks = {heading: [n for n in names if n in given] for heading, names in picks.items()}
     number_shown = sum(len(names) for names in picks.values())
     if not number_shown:
         return []

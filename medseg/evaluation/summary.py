@@ -31,7 +31,8 @@ class Summary:
         settings: Its settings, e.g. ``tolerance=2 mm``.
         unit: Unit of all the values below.
         definition: How the metric was computed.
-        n: Cases that count in ``mean``: all but those where both masks are empty.
+        n: Cases that count in ``mean``: all but those where both masks are empty (and failures of
+            a metric without a worst value; the note says so).
         n_groups: Groups (e.g. patients) that those cases come from.
         n_ok: Cases in which there was something to compare.
         n_missed: The reference holds the structure, the prediction doesn't, or isn't there.
@@ -185,19 +186,23 @@ def _summarise(structure: str, records: Sequence[Record], resamples: int, seed: 
         maximum=float(values.max()) if some else None,
         low=found[0] if found else None,
         high=found[1] if found else None,
-        note=_note(len(cases), len(set(groups))),
+        note=_note(len(cases), len(set(groups)), sum(r.uncounted for r in records)),
     )
 
 
-def _note(cases: int, groups: int) -> str:
+def _note(cases: int, groups: int, uncounted: int) -> str:
+    notes = []
     if not cases:
-        return "no case holds this structure"
-    if groups < FEWEST_GROUPS:
+        notes.append("no case holds this structure")
+    elif groups < FEWEST_GROUPS:
         what = "1 group" if groups == 1 else f"{groups} groups"
-        return f"no interval: {what}, at least {FEWEST_GROUPS} are needed"
-    if groups < FEW_GROUPS:
-        return f"rough interval: only {groups} groups"
-    return ""
+        notes.append(f"no interval: {what}, at least {FEWEST_GROUPS} are needed")
+    elif groups < FEW_GROUPS:
+        notes.append(f"the interval is rough: only {groups} groups")
+    if uncounted:
+        what = "1 failure does" if uncounted == 1 else f"{uncounted} failures do"
+        notes.append(f"{what} not count: this metric has no worst value")
+    return "; ".join(notes)
 
 
 def summary_table(summaries: Iterable[Summary]) -> pd.DataFrame:
@@ -235,9 +240,13 @@ def pick_cases(records: Sequence[Record], count: int = 12) -> list[str]:
 
 
 def pick_by_rank(records: Sequence[Record], count: int = 12) -> dict[str, list[str]]:
-    """Return the cases to show under ``worst``, ``median`` and ``best``, each from its worst on."""
+    """Return the cases to show as ``worst``, ``median`` and ``best``; as ``all`` if all fit.
+
+    Each list starts with its worst case.
+    """
     names = [case.case for case in worst_first(records)]
-    count = min(count, len(names))
+    if len(names) <= count:
+        return {"all": names}
     best = count // 4
     worst = count - 2 * best
     between = names[worst : len(names) - best]

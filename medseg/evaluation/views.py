@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from medseg.evaluation.cases import Labels
 from medseg.geometry import Grid, Unit
@@ -18,6 +19,8 @@ from medseg.geometry import Grid, Unit
 LARGEST_SIDE = 1024
 DETAIL_SIDE = 384
 MARGIN = 0.35
+_SAMPLED = 2_000_000
+_AROUND = 4
 # Seen from the feet (axial) or from the front (coronal), the patient's left is on the right of
 # the picture; a sagittal slice looks to its left. Key: world axis that the slices stack along.
 _DOWN_AND_RIGHT = {0: ("I", "P"), 1: ("I", "L"), 2: ("P", "L")}
@@ -72,6 +75,7 @@ class View:
         unit: Unit of the spacing.
         caption: Which slice or part this is.
         sides: What lies at the left, right, top and bottom (R, L, A, P, S, I); empty if unknown.
+        detail: Part of the view that is worth a closer look, if not that around all borders.
     """
 
     grey: NDArray[np.uint8]
@@ -81,6 +85,7 @@ class View:
     unit: Unit
     caption: str
     sides: tuple[str, ...] = ()
+    detail: tuple[slice, slice] | None = None
 
     @property
     def aspect(self) -> float:
@@ -131,15 +136,23 @@ def _wrong(case: ReportCase) -> NDArray[np.bool_]:
 
 
 def _window(case: ReportCase) -> tuple[float, float]:
-    """Return the grey values to show as black and white: those around the structures."""
-    box = padded_box(_either(case)) or (slice(None),) * case.grid.spatial_dims
-    part = case.image[box].ravel()
-    part = part[:: max(1, part.size // 1_000_000)].astype(np.float32)
-    part = part[np.isfinite(part)]
-    if not part.size:
+    """Return the grey values to show as black and white: those of the structures and around them.
+
+    The whole image would not do: between air and bone, an organ's border is one grey.
+    """
+    drawn = _either(case)
+    box = padded_box(drawn) or (slice(None),) * drawn.ndim
+    step = max(1, round((drawn[box].size / _SAMPLED) ** (1 / drawn.ndim)))
+    thin = (slice(None, None, step),) * drawn.ndim
+    near, values = drawn[box][thin], case.image[box][thin].astype(np.float32)
+    near = ndimage.binary_dilation(near, iterations=_AROUND) if near.any() else ~near
+    values = values[near & np.isfinite(values)]
+    if not values.size:
         return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(part, [0.5, 99.5]))
-    return (low, high) if high > low else (low, low + 1.0)
+    low, high = (float(v) for v in np.percentile(values, [1, 99]))
+    spare = 0.25 * (high - low) or 0.5
+    lowest, highest = float(values.min()), float(values.max())
+    return max(low - spare, lowest) - 1e-3, min(high + spare, highest) + 1e-3
 
 
 def padded_box(drawn: NDArray[np.bool_]) -> tuple[slice, ...] | None:
@@ -268,16 +281,19 @@ def _slices(case: ReportCase, limit: int) -> tuple[list[View], int]:
 
 
 def _flat(case: ReportCase) -> list[View]:
-    rows, columns = case.grid.shape
-    step = -(-max(rows, columns) // LARGEST_SIDE)
-    whole = _flat_view(case, (slice(None), slice(None)), step, "whole image")
+    longest = max(case.grid.shape)
+    step = -(-longest // LARGEST_SIDE)
+    everything = slice(0, case.grid.shape[0]), slice(0, case.grid.shape[1])
     if step == 1:
-        return [whole]
-    top, left = _worst_corner(_wrong(case))
-    part = (slice(top, top + DETAIL_SIDE), slice(left, left + DETAIL_SIDE))
-    place = f"detail at x {left} to {min(columns, left + DETAIL_SIDE)}, "
-    place += f"y {top} to {min(rows, top + DETAIL_SIDE)} px, where most is wrong"
-    return [whole, _flat_view(case, part, 1, place)]
+        detail = _worst_window(_wrong(case), DETAIL_SIDE // 2) if longest > DETAIL_SIDE else None
+        return [replace(_flat_view(case, everything, 1, "whole image"), detail=detail)]
+    part = _worst_window(_wrong(case), DETAIL_SIDE)
+    (top, bottom), (left, right) = ((p.start, p.stop) for p in part)
+    place = f"detail where most is wrong, x {left} to {right}, y {top} to {bottom} px"
+    return [
+        _flat_view(case, everything, step, "whole image"),
+        _flat_view(case, part, 1, place),
+    ]
 
 
 def _flat_view(case: ReportCase, part: tuple[slice, slice], step: int, caption: str) -> View:
@@ -295,15 +311,17 @@ def _flat_view(case: ReportCase, part: tuple[slice, slice], step: int, caption: 
     )
 
 
-def _worst_corner(wrong: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the upper left corner of the window that holds most of what is wrong."""
-    side = DETAIL_SIDE // 4
-    rows, columns = (max(1, length // side) for length in wrong.shape)
-    blocks = wrong[: rows * side, : columns * side]
-    counts = blocks.reshape(rows, blocks.shape[0] // rows, columns, -1).sum(axis=(1, 3))
-    row, column = np.unravel_index(np.argmax(counts), counts.shape)
-    corner = []
-    for index, length in ((row, wrong.shape[0]), (column, wrong.shape[1])):
-        middle = int(index) * side + side // 2
-        corner.append(max(0, min(middle - DETAIL_SIDE // 2, length - DETAIL_SIDE)))
-    return corner[0], corner[1]
+def _worst_window(wrong: NDArray[np.bool_], side: int) -> tuple[slice, slice]:
+    """Return the window, inside the image, around the place where most is wrong."""
+    block = max(1, side // 4)
+    rows, columns = (-(-length // block) for length in wrong.shape)
+    spare = [(0, rows * block - wrong.shape[0]), (0, columns * block - wrong.shape[1])]
+    blocks = np.pad(wrong, spare).reshape(rows, block, columns, block)
+    counts = blocks.sum(axis=(1, 3))
+    worst = np.unravel_index(np.argmax(counts), counts.shape)
+    window = []
+    for index, length in zip(worst, wrong.shape, strict=True):
+        middle = int(index) * block + block // 2
+        first = max(0, min(middle - side // 2, length - side))
+        window.append(slice(first, min(length, first + side)))
+    return window[0], window[1]

@@ -31,7 +31,7 @@ def metric_name(metric: str, settings: str = "") -> str:
 
 def unit_name(unit: str) -> str:
     """Return the unit as people write it; nothing for a ratio."""
-    return {"1": "", "um": "µm"}.get(unit, unit)
+    return {"1": "", "count": "", "um": "µm"}.get(unit, unit)
 
 
 def number(value: float | None, unit: str) -> str:
@@ -40,6 +40,8 @@ def number(value: float | None, unit: str) -> str:
         return "\N{EN DASH}"
     if unit == "1":
         return f"{value:.3f}"
+    if unit == "count" and value == round(value):
+        return f"{value:.0f}"
     size = abs(value)
     if size >= 100:
         return f"{value:.0f}"

@@ -23,6 +23,10 @@ from medseg.images.trust import check_present, check_size, decoding
 _SERIES, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
 _PIXEL_SPACING, _THICKNESS, _FRAMES, _KIND = "0028|0030", "0018|0050", "0028|0008", "0008|0060"
 
+_NO_SLICE = (
+    "  copy it again from its origin; a file that is no slice (e.g. RTSTRUCT) does not belong here"
+)
+
 
 @dataclass(frozen=True)
 class _Slice:
@@ -92,7 +96,7 @@ def _slice(path: Path) -> _Slice:
     file = sitk.ImageFileReader()
     file.SetImageIO("GDCMImageIO")
     file.SetFileName(str(path))
-    with decoding(path, "a DICOM image"):
+    with decoding(path, "a DICOM image", _NO_SLICE):
         file.ReadImageInformation()
     tags = {key: file.GetMetaData(key).strip() for key in file.GetMetaDataKeys()}
     if int(tags.get(_FRAMES) or 1) > 1 or tags.get(_KIND) in ("SEG", "RTSTRUCT", "RTDOSE"):

@@ -4,10 +4,12 @@ Pixel sizes come from OME-XML or ImageJ's description, in micrometres. The resol
 TIFF says how large to print it, so it is not read.
 """
 
+import hashlib
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,7 +203,10 @@ def write_tiff(path: Path, image: Image) -> None:
         described["Channel"] = {"Name": list(image.channels)}
     elif image.channels:
         described["Channel"] = {"Name": image.channels[0]}
-    array: NDArray[Any] = image.array
+    array: NDArray[Any] = np.ascontiguousarray(image.array)
+    # tifffile's own identifier holds the time and the network card: the same image, another file.
+    content = hashlib.sha256(array.tobytes() + repr(described).encode()).digest()
+    described["UUID"] = str(UUID(bytes=content[:16]))
     tifffile.imwrite(
         path,
         array,

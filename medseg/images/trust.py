@@ -20,7 +20,7 @@ _DAMAGED = "  copy it again from its origin, or leave it out"
 
 
 @contextmanager
-def decoding(path: Path, kind: str) -> Iterator[None]:
+def decoding(path: Path, kind: str, remedy: str = _DAMAGED) -> Iterator[None]:
     """Turn whatever a library raises on a broken file into a message that names the file.
 
     Raises:
@@ -32,7 +32,7 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
         raise
     except Exception as error:  # a broken file makes a decoder raise anything, even KeyError
         words = " ".join(str(error).split())[-300:] or type(error).__name__
-        raise MedsegError(f"{path}: cannot be read as {kind}: {words}\n{_DAMAGED}") from error
+        raise MedsegError(f"{path}: cannot be read as {kind}: {words}\n{remedy}") from error
 
 
 def check_present(path: Path) -> None:

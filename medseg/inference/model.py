@@ -143,7 +143,8 @@ class Model:
         # On its own voxels the image needs no restored scores: each finished row becomes labels.
         classes = torch.cat([part.argmax(0).to(torch.int16) for part in rows])
         restored = self.preparation.restore_labels(classes[None], grid)[0]
-        return self._values[restored.cpu().numpy()]
+        labels: NDArray[Any] = self._values[restored.cpu().numpy()]
+        return labels
 
     def probabilities(
         self,
@@ -160,7 +161,8 @@ class Model:
 
     def labels_of(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """Return the label map of class probabilities (classes, *spatial)."""
-        return self._values[probabilities.argmax(0)]
+        labels: NDArray[Any] = self._values[probabilities.argmax(0)]
+        return labels
 
     def _rows(
         self, array: NDArray[Any], grid: Grid, mirror: bool | None, precision: Precision

@@ -6,6 +6,7 @@ later window can change it: only as many rows as one window is thick are held at
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import product
 from typing import Literal
 
@@ -98,15 +99,15 @@ def probabilities_of(
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
     def scores(windows: Tensor) -> Tensor:
-        with (
-            torch.no_grad(),
-            torch.autocast(windows.device.type, dtype=half, enabled=half is not None),
-        ):
+        # fp32 leaves an autocast of the caller (a trainer's) as it is.
+        cast = torch.autocast(windows.device.type, dtype=half) if half else nullcontext()
+        with torch.no_grad(), cast:
             views = (network(windows.flip(f)).float().softmax(1).flip(f) for f in flips)
             result = next(views)
             for view in views:
                 result = result + view
-        return result / len(flips)
+        average: Tensor = result / len(flips)
+        return average
 
     return scores
 

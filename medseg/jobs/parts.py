@@ -10,6 +10,7 @@ from medseg.errors import MedsegError
 from medseg.evaluation import MetricRequest
 from medseg.geometry import Unit
 from medseg.inference import ModelSpec
+from medseg.networks import NETWORKS
 from medseg.transforms import NORMALISATIONS, Preparation, find_sided_pairs, foreground_statistics
 
 
@@ -45,11 +46,11 @@ def preparation_of(
                 for name, image, reference in pairs
             )
         )
-    native = job.data.spacing == "native"
+    spacing = None if job.data.spacing == "native" else array_order(job.data.spacing)
     return Preparation(
         spatial_dims=card.spatial_dims,
-        spacing=None if native else array_order([length.value for length in job.data.spacing]),
-        unit=Unit.PX if native else job.data.spacing[0].unit,
+        spacing=None if spacing is None else tuple(length.value for length in spacing),
+        unit=Unit.PX if spacing is None else spacing[0].unit,
         normalisation=normalisation,
         interpolation=job.data.interpolation,
     )
@@ -67,7 +68,7 @@ def model_spec(
         channels=card.channels,
         structures=labels.written,
         network=job.network.name,
-        network_settings=job.network.settings,
+        network_settings=network_settings(job, preparation),
         preparation=preparation.to_dict(),
         window_voxels=array_order(window),
         overlap=job.predict.overlap,
@@ -76,6 +77,16 @@ def model_spec(
         axes=card.axes,
         provenance=provenance,
     )
+
+
+def network_settings(job: TrainJob, preparation: Preparation) -> dict[str, Any]:
+    """Return the network's settings, with the patch and its spacing where it plans by them."""
+    settings: dict[str, Any] = job.network.settings
+    known = NETWORKS.settings(job.network.name)
+    planned: dict[str, Any] = {"patch_voxels": array_order(job.data.patch_voxels)}
+    if preparation.spacing is not None:
+        planned["spacing"] = preparation.spacing
+    return {key: value for key, value in planned.items() if key in known} | settings
 
 
 def sagittal_axis_of(card: Card) -> int | None:

@@ -130,9 +130,10 @@ def train(
         name=folder.name,
         tracking_uri=tracking_uri,
         resume=(folder / "tracking.json").exists(),
-        tags={**provenance, "git": git_state(Path(__file__).parent), "network": job.network.name},
+        tags={**provenance, "network": job.network.name},
     )
     with run:
+        run.tags({"git": git_state(Path(__file__).parent)})
         run.params({**job.model_dump(mode="json"), "time_budget_s": time_budget})
         run.params({"environment": environment()})
         papers = {

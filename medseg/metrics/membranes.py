@@ -135,8 +135,9 @@ def warping_error(
 ) -> float:
     """Share of pixels that stay wrong after bending the reference's membranes without cutting any.
 
-    Counts leaks, cuts, holes and specks by the pixels that mark them, and forgives membranes drawn
-    beside the reference's.
+    Counts leaks, cuts, holes and specks by the pixels that mark them, and forgives membranes that
+    are thinner, thicker or a little aside. A predicted membrane that nowhere meets the drawn one
+    cannot be reached by bending and stays wrong.
 
     Args:
         reference_cells: (y, x); nonzero inside cells, 0 on membranes.

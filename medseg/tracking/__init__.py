@@ -2,7 +2,15 @@
 
 from medseg.tracking.names import Slugs, slug
 from medseg.tracking.provenance import environment, git_state
-from medseg.tracking.registry import Registered, log_model, promote, register, resolve, rollback
+from medseg.tracking.registry import (
+    Registered,
+    log_model,
+    promote,
+    register,
+    resolve,
+    rollback,
+    versions_of_run,
+)
 from medseg.tracking.run import TrackedRun
 from medseg.tracking.store import find_store, prepare_environment
 
@@ -20,4 +28,5 @@ __all__ = [
     "resolve",
     "rollback",
     "slug",
+    "versions_of_run",
 ]

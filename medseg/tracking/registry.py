@@ -5,8 +5,8 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from medseg import __version__
 from medseg.errors import MedsegError
+from medseg.tracking.names import Slugs
 from medseg.tracking.plain import flatten
 from medseg.tracking.provenance import pinned_requirements
 from medseg.tracking.run import TrackedRun
@@ -24,6 +25,7 @@ from medseg.tracking.store import Store, find_store, open_client, patience, reas
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
 log = logging.getLogger(__name__)
@@ -79,49 +81,77 @@ def log_model(
         The model's address, ``models:/m-...``.
 
     Raises:
-        MedsegError: The folder is no model, or holds a file that may run code when opened, or the
-            run never reached its store.
-        ValueError: The example does not fit the model.
+        MedsegError: The folder is no model, or holds a file that may run code when opened; the
+            store is away or refuses; or the example does not fit the model.
     """
-    import mlflow
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
-    from mlflow.models import Model
 
     check_safe(model_folder)
-    client = run.client
-    run_id, experiment_id = str(run.run_id), str(run.experiment_id)
-    with tempfile.TemporaryDirectory() as scratch, patience(SECONDS):
-        # The name of the folder becomes part of the address, so it is always the same.
-        staged = Path(scratch) / "model"
-        shutil.copytree(model_folder, staged)
-        logged = client.create_logged_model(experiment_id, name, source_run_id=run_id)
-        try:
-            packed = Path(scratch) / "packed"
-            mlflow.pyfunc.save_model(
-                path=str(packed),
-                mlflow_model=Model(
-                    artifact_path=logged.artifact_location,
-                    model_uuid=logged.model_id,
-                    run_id=run_id,
-                    model_id=logged.model_id,
-                    metadata={"medseg_version": __version__, **(metadata or {})},
-                ),
-                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={"model": str(staged)},
-                model_config={"device": "cpu"},
-                signature=signature_of(model_folder),
-                input_example=input_example.astype("float32"),
-                pip_requirements=pinned_requirements(),
-            )
-            client.log_model_artifacts(logged.model_id, str(packed))
-            client.finalize_logged_model(logged.model_id, "READY")
-        except BaseException:
-            with suppress(MlflowException):  # What went wrong first is what the caller must see.
-                client.finalize_logged_model(logged.model_id, "FAILED")
-            raise
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    client, run_id = run.client, str(run.run_id)
+    try:
+        with patience(SECONDS):
+            logged = client.create_logged_model(str(run.experiment_id), name, source_run_id=run_id)
+            with (
+                _ready_or_failed(client, logged.model_id),
+                tempfile.TemporaryDirectory() as scratch,
+            ):
+                packed = _pack(model_folder, Path(scratch), logged, input_example, metadata or {})
+                client.log_model_artifacts(logged.model_id, str(packed))
+            client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    except MlflowException as error:
+        raise MedsegError(
+            f"{model_folder}: not logged at {run.store.shown} ({reason(run.store, error)})\n"
+            f"  the folder itself is whole, and can be used as it is"
+        ) from None
     return f"models:/{logged.model_id}"
+
+
+def _pack(
+    model_folder: Path,
+    scratch: Path,
+    logged: "LoggedModel",
+    input_example: NDArray[Any],
+    metadata: Mapping[str, Any],
+) -> Path:
+    """Return a folder as MLflow wants it, with the model folder inside."""
+    import mlflow
+    from mlflow.models import Model
+
+    # The name of the folder becomes part of the address, so it is always the same.
+    staged, packed = scratch / "model", scratch / "packed"
+    shutil.copytree(model_folder, staged)
+    mlflow.pyfunc.save_model(
+        path=str(packed),
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            run_id=logged.source_run_id,
+            model_id=logged.model_id,
+            metadata={"medseg_version": __version__, **metadata},
+        ),
+        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+        artifacts={"model": str(staged)},
+        model_config={"device": "cpu"},
+        signature=signature_of(model_folder),
+        input_example=input_example.astype("float32"),
+        pip_requirements=pinned_requirements(),
+    )
+    return packed
+
+
+@contextmanager
+def _ready_or_failed(client: "MlflowClient", model_id: str) -> Iterator[None]:
+    """Tell the store how the logging of a model ended."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except BaseException:
+        with suppress(MlflowException):  # What went wrong first is what the caller must see.
+            client.finalize_logged_model(model_id, "FAILED")
+        raise
+    client.finalize_logged_model(model_id, "READY")
 
 
 def register(
@@ -149,7 +179,7 @@ def register(
         raise MedsegError(f"model name {name!r}: a name has no / and no : and is not empty")
     store = find_store(tracking_uri)
     client = open_client(store)
-    model_id = model_uri.removeprefix("models:/")
+    model_id, slugs = model_uri.removeprefix("models:/"), Slugs()
     with patience(SECONDS):
         try:
             logged = client.get_logged_model(model_id)
@@ -165,7 +195,7 @@ def register(
             # Not models:/m-...: MLflow would look that up in the store of its global state.
             source=logged.artifact_location,
             run_id=logged.source_run_id,
-            tags=flatten(tags or {}),
+            tags={slugs(key): value for key, value in flatten(tags or {}).items()},
             model_id=model_id,
         )
     return Registered(name, str(version.version))
@@ -218,9 +248,16 @@ def rollback(
     """Promote the version that was last replaced; a second call takes that back.
 
     Raises:
-        MedsegError: No version was ever replaced.
+        MedsegError: There is no such model, or no version of it was ever replaced.
     """
-    before = find_alias(open_client(find_store(tracking_uri)), name, kept_as)
+    from mlflow.exceptions import MlflowException
+
+    store = find_store(tracking_uri)
+    with patience(SECONDS):
+        try:
+            before = find_alias(open_client(store), name, kept_as)
+        except MlflowException as error:
+            raise _not_found(store, f"models:/{name}", error) from None
     if before is None:
         raise MedsegError(f"{name}: no version was replaced, so there is none to go back to")
     return promote(name, before, alias=alias, keep_as=kept_as, tracking_uri=tracking_uri)
@@ -230,6 +267,23 @@ def find_alias(client: "MlflowClient", name: str, alias: str) -> str | None:
     """Return the version that has an alias, or None."""
     aliases: Mapping[str, Any] = client.get_registered_model(name).aliases
     return str(aliases[alias]) if alias in aliases else None
+
+
+def versions_of_run(run_id: str, *, tracking_uri: str | None = None) -> dict[str, str]:
+    """Return the newest version that a run registered under each name.
+
+    Raises:
+        MedsegError: The id cannot be one.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise MedsegError(f"{run_id}: neither models:/NAME/VERSION nor an MLflow run id")
+    store = find_store(tracking_uri)
+    with patience(SECONDS):
+        found = open_client(store).search_model_versions(f"run_id = '{run_id}'")
+    newest: dict[str, str] = {}
+    for version in sorted(found, key=lambda v: int(v.version)):
+        newest[version.name] = str(version.version)
+    return newest
 
 
 def resolve(where: str | Path, *, tracking_uri: str | None = None) -> Path:

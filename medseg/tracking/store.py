@@ -52,13 +52,14 @@ class Store:
 def prepare_environment() -> None:
     """Set MLflow's switches, before mlflow is first imported where possible.
 
-    No usage statistics are sent, nothing is unpickled, and copies show no progress bar. MONAI
+    No usage statistics are sent, nothing is unpickled, and copies are made without a word. MONAI
     imports mlflow where it is installed, so a command calls this before it imports MONAI. What
     the user has set stays.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     if "mlflow" in sys.modules:
         from mlflow.telemetry import set_telemetry_client
 

@@ -1,8 +1,10 @@
 """From a module and its data to the best weights: the Trainer with what medseg adds to it."""
 
+import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -97,31 +99,33 @@ def fit(
     if patience is not None:
         callbacks.append(EarlyStopping("validation/dice", mode="max", patience=patience))
     callbacks += [MetricStream(send), ProgressBar(schedule)]
+    if _on_gpu(device):
+        layout = torch.channels_last if len(module.window_voxels) == 2 else torch.channels_last_3d
+        module.network.to(memory_format=layout)  # type: ignore[call-overload]
     every: dict[str, Any] = {"check_val_every_n_epoch": validate_every}
     if time_budget is not None:
         every = {
             "check_val_every_n_epoch": None,
             "val_check_interval": _validation_interval(module, data, time_budget),
         }
-    trainer = pl.Trainer(
-        accelerator=device,
-        devices=1,
-        precision=_precision(precision, device),
-        max_epochs=-1 if time_budget is not None else epochs,
-        gradient_clip_val=gradient_clip,
-        callbacks=callbacks,
-        default_root_dir=folder,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **every,
-    )
+    with quiet():
+        trainer = pl.Trainer(
+            accelerator=device,
+            devices=1,
+            precision=_precision(precision, device),
+            max_epochs=-1 if time_budget is not None else epochs,
+            gradient_clip_val=gradient_clip,
+            callbacks=callbacks,
+            default_root_dir=folder,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            **every,
+        )
     checkpoint = folder / "last.ckpt"
     resumed = checkpoint.is_file()
-    with warnings.catch_warnings():
-        # Workers are the command line's choice; Lightning's advice would repeat at each start.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    with quiet():
         trainer.fit(module, data, ckpt_path=checkpoint if resumed else None, weights_only=True)
     trainer.save_checkpoint(checkpoint)
     if not best.best_model_path:
@@ -130,6 +134,25 @@ def fit(
     module.load_state_dict(state["state_dict"])
     score = float(best.best_model_score) if best.best_model_score is not None else 0.0
     return FitResult(score, schedule.steps, schedule.seconds, resumed)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's advice and advertisements out of the terminal, but no warning of its own."""
+    said = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = said.level
+    said.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # The number of workers is the command line's choice.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        warnings.filterwarnings(
+            "ignore", message=".*Checkpoint directory .* exists and is not empty.*"
+        )
+        try:
+            yield
+        finally:
+            said.setLevel(level)
 
 
 class FiniteLoss(Callback):
@@ -152,10 +175,13 @@ class FiniteLoss(Callback):
             )
 
 
+def _on_gpu(device: str) -> bool:
+    return device != "cpu" and torch.cuda.is_available()
+
+
 def _precision(wanted: str, device: str) -> Any:
-    on_gpu = device != "cpu" and torch.cuda.is_available()
     if wanted == "auto":
-        if not on_gpu:
+        if not _on_gpu(device):
             return "32-true"
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]

@@ -63,9 +63,7 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one batch of patches."""
-        loss = self.loss(self.network(batch["image"]), batch["label"])
-        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=False)
-        return loss
+        return self.loss(self.network(batch["image"]), batch["label"])
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         """Count hits and misses of each structure in one whole image."""

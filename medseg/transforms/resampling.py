@@ -152,8 +152,9 @@ def resample_by_slice(image: Tensor, source: Grid, target: Grid, order: Order) -
 def resample_labels(labels: Tensor, source: Grid, target: Grid, *, most: int = 256) -> Tensor:
     """Interpolate the mask of each label, and give each voxel the label with the largest share.
 
-    Borders come out smooth and unshifted, unlike with the nearest neighbour. The lower label wins
-    a tie.
+    Borders come out smooth and unshifted, unlike with the nearest neighbour. The nearest voxel
+    decides a tie: spacings 1.5 or 2 times as large put voxels halfway between others, and leaving
+    ties to the background takes 3 % of the volume of a ball 40 voxels wide.
 
     Args:
         labels: (1, *source.shape), integers.
@@ -168,16 +169,16 @@ def resample_labels(labels: Tensor, source: Grid, target: Grid, *, most: int = 2
     if source == target:
         return labels
     values = torch.unique(labels)
+    index = torch.searchsorted(values, labels).float()  # exact in float32, as ids are not
+    nearest: Tensor = values[resample(index, source, target, "nearest").long()]
     if len(values) > most:
-        index = torch.searchsorted(values, labels).float()  # exact in float32, as ids are not
-        nearest: Tensor = values[resample(index, source, target, "nearest").long()]
         return nearest
     best = torch.zeros((1, *target.shape))
-    result = torch.full((1, *target.shape), int(values[0]), dtype=labels.dtype)
+    result = nearest.clone()
     for value in values.tolist():
         share = resample_by_slice((labels == value).float(), source, target, "linear")
-        # Shares that differ by rounding only are a tie.
-        wins = share > best + 1e-5
+        share += 1e-4 * (nearest == value)  # more than rounding, less than any real difference
+        wins = share > best
         result[wins] = value
         torch.where(wins, share, best, out=best)
     return result

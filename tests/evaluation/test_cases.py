@@ -162,7 +162,7 @@ def test_arrays_off_the_grid_are_refused():
 
 
 def test_asking_for_nothing_is_refused():
-    with pytest.raises(ValueError, match="no structure or no metric"):
+    with pytest.raises(ValueError, match="no metric is named"):
         evaluate(squares((2, 2)), squares((2, 2)), [])
 
 

@@ -109,7 +109,7 @@ def test_few_groups_give_an_interval_that_is_called_rough(record):
     summary = only(records)
 
     assert summary.low < summary.mean < summary.high
-    assert summary.note == "rough interval: only 4 groups"
+    assert summary.note == "the interval is rough: only 4 groups"
 
 
 def test_more_slices_of_the_same_patients_do_not_narrow_the_interval():

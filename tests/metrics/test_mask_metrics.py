@@ -112,11 +112,11 @@ def test_distances_equal_those_of_every_element_to_every_other():
 
 
 def test_one_far_voxel_decides_the_largest_distance_and_not_the_95th_percentile():
-    drawn, predicted = square(2, 2, 12, (60, 60)), square(2, 2, 12, (60, 60))
+    drawn, predicted = square(2, 2, 20, (60, 60)), square(2, 2, 20, (60, 60))
     predicted[50, 2] = True
     pair = MaskPair(drawn, predicted, spacing=(0.5, 0.5), unit="um")
-    # Its far side is corner 51, the square's end is corner 14.
-    assert hausdorff(pair) == pytest.approx((51 - 14) * 0.5)
+    # Its far side is corner 51, the square's end is corner 22.
+    assert hausdorff(pair) == pytest.approx((51 - 22) * 0.5)
     assert hd95(pair) == 0.0
 
 

@@ -181,9 +181,8 @@ def test_nothing_shifts(name: str, spatial_dims: int, n: int):
         return float((upper_half * place).sum() / upper_half.sum())
 
     for axis in range(2, spatial_dims + 2):
-        shape = [7 if other in range(2, spatial_dims + 2) else 1 for other in range(axis)]
-        image = blob.reshape(*[1] * axis, n, *[1] * (spatial_dims + 1 - axis))
-        image = image.expand(*shape, n, *[7] * (spatial_dims + 1 - axis))
+        image = blob.reshape([n if other == axis else 1 for other in range(spatial_dims + 2)])
+        image = image.expand(1, 1, *(n if a == axis else 7 for a in range(2, spatial_dims + 2)))
         with torch.no_grad():
             response = network(image)[:, :1].transpose(axis, -1).flatten(0, -2).mean(0)
         assert centre(response) == pytest.approx(centre(blob), abs=0.1)

@@ -175,13 +175,13 @@ def test_without_mlflows_check_any_real_type_is_taken_and_wrong_axes_are_named(
 
 def test_versions_count_up_and_carry_their_tags(store, run, slices):
     uri = log_model(run, slices, input_example=images(2))
-    tags = {"split": "abc", "dice": {"cell": 0.91}}
+    tags = {"split": "abc", "dice": {"cell (left)": 0.91}}
     one = register(uri, "cells", tags=tags, tracking_uri=store.uri)
     two = register(uri, "cells", tracking_uri=store.uri)
 
     assert (one.uri, two.uri) == ("models:/cells/1", "models:/cells/2")
     found = open_client(store).get_model_version("cells", "1")
-    assert found.tags == {"split": "abc", "dice.cell": "0.91"}
+    assert found.tags == {"split": "abc", "dice.cell_left": "0.91"}
     assert found.run_id == run.run_id
 
 
@@ -209,6 +209,19 @@ def test_a_promotion_of_what_does_not_exist_changes_nothing(store, run, slices):
     with pytest.raises(MedsegError, match="none to go back to"):
         rollback("cells", tracking_uri=store.uri)
     assert _aliases(store) == {"champion": "1"}
+
+
+def test_going_back_with_an_unknown_model_is_one_clear_message(store):
+    with pytest.raises(MedsegError, match="models:/cells: no such model"):
+        rollback("cells", tracking_uri=store.uri)
+
+
+def test_an_example_that_does_not_fit_is_refused_and_the_model_marked_as_failed(store, run, slices):
+    with pytest.raises(MedsegError, match="does not match the model signature"):
+        log_model(run, slices, input_example=images(3, side=6))
+
+    found = open_client(store).search_logged_models([run.experiment_id])
+    assert [str(model.status) for model in found] == ["FAILED"]
 
 
 def test_every_way_of_naming_a_model_leads_to_its_folder(store, run, slices):

@@ -11,21 +11,18 @@ from medseg.transforms.spatial import RandMirrord, RandWarpd
 
 # Every transform certain, so that one patch meets them all.
 ALWAYS = {
-    "recipe": dict.fromkeys(
-        [
-            "rotation",
-            "scaling",
-            "elastic",
-            "noise",
-            "blur",
-            "brightness",
-            "contrast",
-            "low_resolution",
-            "gamma",
-            "gamma_inverted",
-        ],
-        1.0,
-    ),
+    "recipe": {
+        "rotation": 1.0,
+        "scaling": 1.0,
+        "elastic": 1.0,
+        "noise": 1.0,
+        "blur": 1.0,
+        "brightness": 1.0,
+        "contrast": 1.0,
+        "low_resolution": 1.0,
+        "gamma": 1.0,
+        "gamma_inverted": 1.0,
+    },
     "light": dict.fromkeys(["quarter_turns", "elastic", "brightness", "shift", "noise"], 1.0),
     "none": {},
 }
@@ -114,15 +111,17 @@ def test_image_and_label_move_together(patch):
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_many_instances_move_with_the_image_too(dims):
-    shape = (24,) * dims
-    ids = torch.arange(24**dims, dtype=torch.int32).reshape(1, *shape) // 5
-    warp = RandWarpd(shape, degrees=(25,) * (2 * dims - 3), rotation=1.0)
+    """More labels than have masks: every row is one, and the image holds its number."""
+    row = torch.arange(40, dtype=torch.int32).reshape(1, 40, *(1,) * (dims - 1))
+    ids = row.expand(1, *(40,) * dims)
+    warp = RandWarpd((24,) * dims, degrees=(25.0,) * (2 * dims - 3), rotation=1.0, elastic=1.0)
     warp.set_random_state(0)
-    result = warp({"image": ids.float(), "label": ids})
-
-    inside = result["label"] != IGNORED
-    assert 0.5 < inside.float().mean() < 1
-    assert set(result["label"][inside].tolist()) <= set(ids.unique().tolist())
+    for _ in range(5):
+        result = warp({"image": ids.float(), "label": ids})
+        inside = result["label"] != IGNORED
+        assert inside.float().mean() > 0.9
+        off = (result["label"] - result["image"]).abs()[inside]
+        assert (off < 0.51).float().mean() > 0.99  # the image fades within a voxel of its end
 
 
 @pytest.mark.parametrize("shape", [(31, 30), (15, 16, 17)])

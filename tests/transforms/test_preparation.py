@@ -103,8 +103,8 @@ def test_an_axis_at_45_degrees_is_turned_and_turned_back_alike():
 @pytest.mark.parametrize("how", ORIENTATIONS)
 @pytest.mark.parametrize("factor", [1.5, 1 / 1.5])
 def test_a_smooth_object_survives_resampling_in_any_orientation(how, factor):
-    grid = oriented((30, 37, 40), (1.5, 1.0, 1.0), **how)
-    labels = ball(grid, radius=13)
+    grid = oriented((34, 49, 52), (1.5, 1.0, 1.0), **how)
+    labels = ball(grid, radius=20)
     prepare = preparation((factor, factor, factor))
 
     prepared = prepare.prepare(labels[None], grid)
@@ -113,8 +113,10 @@ def test_a_smooth_object_survives_resampling_in_any_orientation(how, factor):
 
     assert prepared.grid.spacing == (factor,) * 3
     assert prepared.resampled
-    assert dice(seen[0].numpy(), ball(prepared.grid, radius=13)) > 0.97
+    assert dice(seen[0].numpy(), ball(prepared.grid, radius=20)) > 0.97
     assert dice(back, labels) > 0.97
+    volume = int(seen.sum()) * factor**3 / (labels.sum() * 1.5)
+    assert volume == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("spacing", [0.5, 0.7, 1.3, 2.0, 3.1])
@@ -166,7 +168,8 @@ def test_far_slices_are_picked_not_mixed():
     prepared = preparation((3.0, 2.0, 2.0)).prepare(image[None], grid)
 
     assert prepared.tensor.shape == (1, 8, 8, 8)
-    assert set(prepared.tensor.unique().tolist()) == set(range(6))
+    torch.testing.assert_close(prepared.tensor, prepared.tensor.round())
+    assert prepared.tensor.round().unique().tolist() == list(range(6))
 
 
 def test_labels_keep_their_names_and_their_unjudged_voxels():
@@ -195,7 +198,7 @@ def test_large_images_are_resampled_in_slabs_without_a_seam(monkeypatch):
     whole = prepare.prepare(image, grid).tensor
     monkeypatch.setattr("medseg.transforms.resampling._SLAB_VOXELS", 2000)
 
-    torch.testing.assert_close(prepare.prepare(image, grid).tensor, whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(prepare.prepare(image, grid).tensor, whole, rtol=0, atol=1e-4)
 
 
 def test_the_same_length_in_another_unit_is_the_same_spacing():
