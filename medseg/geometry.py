@@ -49,9 +49,12 @@ class Length:
             raise ValueError(
                 f'{text!r} is not a length; write a number and a unit: "2 um", "1.5 mm", "3 px"'
             )
+        value = float(match[1])
+        if not math.isfinite(value):
+            raise ValueError(f"{text!r} is too large a number for a length")
         unit = match[2].replace("µ", "u").replace("μ", "u")
         in_pixels = unit.startswith(("px", "pix", "vox"))
-        return cls(float(match[1]), Unit.PX if in_pixels else Unit(unit))
+        return cls(value, Unit.PX if in_pixels else Unit(unit))
 
     def to(self, unit: Unit) -> float:
         """Return the value in ``unit``.
@@ -70,7 +73,8 @@ class Length:
         return self.value * _IN_UM[self.unit] / _IN_UM[unit]
 
     def __str__(self) -> str:
-        return f"{self.value:g} {self.unit}"
+        # Every digit, so that a saved job says what ran.
+        return f"{repr(float(self.value)).removesuffix('.0')} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,13 @@ class Grid:
     def matches(self, other: "Grid", tolerance: float = 0.01) -> bool:
         """Tell whether both grids put every voxel in the same place.
 
-        Corners may differ by ``tolerance`` of the finest voxel: files round their affines.
-        Orientation and origin count only where both grids state them.
+        Corners may differ by ``tolerance`` of the finest voxel: files round their affines. A grid
+        in um may match one in mm, but none whose pixel size is not known.
+        Orientation counts only where both grids state it, and the origin only together with it.
         """
-        if self.shape != other.shape or self.unit != other.unit:
+        if self.shape != other.shape or (self.unit is Unit.PX) != (other.unit is Unit.PX):
             return False
-        mine, theirs = self, other
+        mine, theirs = self, other.in_unit(self.unit)
         if None in (self.direction, other.direction):
             mine, theirs = replace(self, direction=None), replace(other, direction=None)
         if None in (self.origin, other.origin) or mine.direction is None:
@@ -138,7 +143,20 @@ class Grid:
         corners = np.array(np.meshgrid(*[(0, s - 1) for s in self.shape], indexing="ij"))
         corners = np.vstack([corners.reshape(n, -1), np.ones(2**n)])
         apart = np.abs((mine.affine - theirs.affine) @ corners).max()
-        return bool(apart <= tolerance * min(self.spacing))
+        return bool(apart <= tolerance * min(*mine.spacing, *theirs.spacing))
+
+    def in_unit(self, unit: Unit) -> "Grid":
+        """Return the same grid with spacing and origin in another unit of length.
+
+        Raises:
+            ValueError: One of the two units is ``px`` and the other is not.
+        """
+        if self.unit is unit:
+            return self
+        factor = Length(1.0, self.unit).to(unit)
+        origin = None if self.origin is None else tuple(o * factor for o in self.origin)
+        spacing = tuple(s * factor for s in self.spacing)
+        return replace(self, spacing=spacing, unit=unit, origin=origin)
 
     def describe(self) -> str:
         """Return e.g. ``512 x 512 x 96 voxels of 0.80 x 0.80 x 2.50 mm`` (order x, y, z)."""

@@ -5,6 +5,7 @@ argument is a new setting, and a mistyped one is refused with its path and the n
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -71,12 +72,15 @@ class Registry(Generic[Made]):
         Args:
             name: The part.
             settings: What a job sets.
-            path: Where the settings stand in the job, for messages; the kind by default.
+            path: Where the part stands in the job, for messages; the kind by default.
 
         Raises:
-            ValueError: An unknown, missing or mistyped setting; the message has its path.
+            ValueError: No such part, or an unknown, missing or mistyped setting; the message has
+                its path.
         """
-        path = path or self.kind
+        path = self.kind if path is None else path
+        if name not in self:
+            raise ValueError(f'{path}.name: "{name}" is no {self.kind}{nearest(name, self)}')
         known = self.settings(name)
         for key in settings:
             if key not in known:
@@ -101,10 +105,22 @@ def _function(part: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_type(path: str, hint: Any, value: Any) -> None:
-    config = ConfigDict(arbitrary_types_allowed=True)
+    schema: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     try:
-        TypeAdapter(hint, config=config).validate_python(value)
+        if _is_plain(value):
+            # Strict as JSON is: no text passes for a number, but a list does for a tuple.
+            schema.validate_json(json.dumps(value), strict=True)
+        else:
+            schema.validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         inner = "".join(f"[{step}]" for step in first["loc"] if isinstance(step, int))
         raise ValueError(f"{path}{inner}: {first['msg']}; got {value!r}") from None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(inner) for inner in value)
+    return value is None or isinstance(value, bool | int | float | str)

@@ -1,21 +1,22 @@
 """Dataset cards: where the files are, what labels mean, how large a pixel is, who owns them."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from medseg.config.reading import Section, checked, read_yaml
-from medseg.config.values import LengthText, PartSettings, array_order, known_to
+from medseg.config.values import PartSettings, SizeText, array_order, known_to
 from medseg.data.cases import Case, LabelMap, Reading, group_of
 from medseg.data.layouts import LAYOUTS, find_cases
 from medseg.data.split import SPLITS
 from medseg.errors import MedsegError
 from medseg.geometry import Unit
 
-LayoutPart = Annotated[PartSettings, known_to(lambda: LAYOUTS, "layout")]
-SplitPart = Annotated[PartSettings, known_to(lambda: SPLITS, "split")]
+LayoutPart = Annotated[PartSettings, known_to(lambda: LAYOUTS)]
+SplitPart = Annotated[PartSettings, known_to(lambda: SPLITS)]
 
 
 class Groups(Section):
@@ -24,6 +25,17 @@ class Groups(Section):
     pattern: str
     consecutive: int = Field(default=1, ge=1)
 
+    @field_validator("pattern")
+    @classmethod
+    def _one_bracket(cls, pattern: str) -> str:
+        try:
+            brackets = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f'"{pattern}" is no regular expression ({error})') from None
+        if not brackets:
+            raise ValueError(f'"{pattern}" has no bracket around what tells the group')
+        return pattern
+
 
 class Card(Section):
     """What ``configs/data/*.yaml`` says about a data set.
@@ -31,7 +43,7 @@ class Card(Section):
     Sizes are written in the order x, y, z.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[^/:\s][^/:]*$")  # as MLflow takes names of models
     description: str = ""
     licence: str = ""
     citation: str = ""
@@ -42,7 +54,7 @@ class Card(Section):
     channels: tuple[str, ...] = ("image",)
     axes: str | None = None
     label_axes: str | None = None
-    pixel_size: tuple[LengthText, ...] | None = None
+    pixel_size: tuple[SizeText, ...] | None = None
     labels: dict[str, int | tuple[int, ...]]
     ignore: int | None = None
     groups: Groups | None = None
@@ -64,7 +76,10 @@ class Card(Section):
                 )
             if len({length.unit for length in self.pixel_size}) > 1:
                 raise ValueError("pixel_size: all lengths in one unit, please")
-        self.label_map()
+        try:
+            self.label_map()
+        except ValueError as error:
+            raise ValueError(f"labels: {error}") from None
         return self
 
     def label_map(self) -> LabelMap:

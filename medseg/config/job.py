@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from medseg.config.card import Card, SplitPart, read_card
-from medseg.config.reading import Section, checked, override, read_yaml
-from medseg.config.values import LengthText, PartSettings, known_to
+from medseg.config.reading import Section, checked, override, read_value, read_yaml
+from medseg.config.values import PartSettings, SizeText, known_to
 from medseg.errors import MedsegError
 from medseg.geometry import Length
 
@@ -50,27 +49,25 @@ def _normalisations() -> Any:
     return NORMALISATIONS
 
 
-NetworkPart = Annotated[PartSettings, known_to(_networks, "network")]
-LossPart = Annotated[PartSettings, known_to(_losses, "loss")]
-MetricPart = Annotated[PartSettings, known_to(_metrics, "metrics")]
-AugmentationPart = Annotated[PartSettings, known_to(_augmentations, "augmentation")]
-NormalisationPart = Annotated[PartSettings, known_to(_normalisations, "data.normalisation")]
+NetworkPart = Annotated[PartSettings, known_to(_networks)]
+LossPart = Annotated[PartSettings, known_to(_losses)]
+MetricPart = Annotated[PartSettings, known_to(_metrics, lengths=True)]
+AugmentationPart = Annotated[PartSettings, known_to(_augmentations)]
+NormalisationPart = Annotated[PartSettings, known_to(_normalisations)]
 
 
 class DataSection(Section):
     """Which data, on which grid, cut into which patches."""
 
     dataset: str
-    spacing: tuple[LengthText, ...] | Literal["native"] = "native"
-    patch_voxels: tuple[int, ...]
+    spacing: tuple[SizeText, ...] | Literal["native"] = "native"
+    patch_voxels: tuple[PositiveInt, ...]
     normalisation: NormalisationPart = Field(default="zscore", validate_default=True)
     interpolation: Literal["linear", "cubic"] = "linear"
     split: SplitPart | None = None
 
     @model_validator(mode="after")
     def _sizes(self) -> "DataSection":
-        if min(self.patch_voxels, default=0) < 1:
-            raise ValueError(f"data.patch_voxels: sizes are positive, got {self.patch_voxels}")
         if self.spacing != "native":
             if len(self.spacing) != len(self.patch_voxels):
                 raise ValueError("data.spacing: has another number of axes than patch_voxels")
@@ -95,13 +92,13 @@ class TrainSection(Section):
     foreground: float = Field(default=0.67, ge=0, le=1)
     validate_every: int = Field(default=5, ge=1)
     patience: int | None = Field(default=None, ge=1)
-    seed: int = 7
+    seed: int = Field(default=7, ge=0)
 
 
 class PredictSection(Section):
     """How the model will be applied."""
 
-    window_voxels: tuple[int, ...] | None = None
+    window_voxels: tuple[PositiveInt, ...] | None = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
     mirror: bool = False
 
@@ -116,7 +113,7 @@ class TrainJob(Section):
     train: TrainSection = TrainSection()
     predict: PredictSection = PredictSection()
     metrics: tuple[MetricPart, ...] = Field(
-        default=("dice", "iou", "hd95", "assd"), validate_default=True
+        default=("dice", "iou", "hd95", "assd"), validate_default=True, min_length=1
     )
 
     @property
@@ -150,8 +147,15 @@ def read_job(path: Path, settings: Sequence[str] = ()) -> tuple[TrainJob, Card, 
         )
     if job.predict.window_voxels is not None and len(job.predict.window_voxels) != axes:
         raise MedsegError(
-            f"{path}: predict.window_voxels has another number of axes than the patch"
+            f"{path}: predict.window_voxels has {len(job.predict.window_voxels)} axes, the data "
+            f"set {card.name} is {card.spatial_dims}D"
         )
+    for number, metric in enumerate(job.metrics):
+        if _metrics().facts(metric.name)["kind"] != "mask":
+            raise MedsegError(
+                f'{path}: metrics[{number}].name: "{metric.name}" judges objects; a trained model '
+                f"draws structures, which metrics of one mask judge, such as dice or nsd"
+            )
     return job, card, card_file
 
 
@@ -173,8 +177,11 @@ def parse_metrics(texts: Sequence[str]) -> tuple[Any, ...]:
     for text in texts:
         name, _, settings = text.partition(":")
         pairs = [setting.partition("=") for setting in settings.split(",") if setting]
-        values = {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
-        parts.append({"name": name, **values})
+        try:
+            values = {key.strip(): read_value(value) for key, _, value in pairs}
+        except ValueError as error:
+            raise MedsegError(f"--metric {text}: not readable\n  {error}") from None
+        parts.append({**values, "name": name.strip()})
     return checked(_Metrics, {"metrics": parts}, Path("--metric")).metrics
 
 

@@ -14,7 +14,14 @@ def _length(value: Any) -> Length:
     return value if isinstance(value, Length) else Length.parse(value)
 
 
+def _positive(length: Length) -> Length:
+    if length.value <= 0:
+        raise ValueError(f"a size is positive, got {length}")
+    return length
+
+
 LengthText = Annotated[Length, BeforeValidator(_length), PlainSerializer(str)]
+SizeText = Annotated[LengthText, AfterValidator(_positive)]
 
 
 def array_order(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -42,19 +49,22 @@ class PartSettings(Section):
         return dict(self.__pydantic_extra__ or {})
 
 
-def known_to(registry: Callable[[], Registry[Any]], path: str) -> AfterValidator:
+def known_to(registry: Callable[[], Registry[Any]], *, lengths: bool = False) -> AfterValidator:
     """Return a check of a part's settings against the registry's signatures.
 
     Args:
         registry: Gives the registry; called when a file is checked, so that importing this
             module imports no part.
-        path: Where the part stands in the file, for messages.
+        lengths: A setting may be a length, which stands for a number on a grid that is not known
+            yet.
     """
 
     def check(part: PartSettings) -> PartSettings:
-        # A length stands for a number on a grid that is not known yet.
-        plain = {key: _plain(value) for key, value in part.settings.items()}
-        registry().check(part.name, plain, path)
+        settings = part.settings
+        if lengths:
+            settings = {key: _plain(value) for key, value in settings.items()}
+        # Whoever knows where the part stands puts that in front of the message.
+        registry().check(part.name, settings, path="")
         return part
 
     return AfterValidator(check)

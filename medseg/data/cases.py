@@ -106,9 +106,13 @@ def check_one_grid(case: str, image: Image, other: Image, *, what: str) -> None:
         f"  image    {image.grid.describe()}",
         f"  labels   {other.grid.describe()}",
     ]
-    if image.grid.shape == other.grid.shape:
+    if image.grid.describe() == other.grid.describe():
         lines.append("  the origin or the orientation differs, so the same voxel is another place")
-    lines.append("  draw or export the labels again on the image's own grid")
+    calibrated = [grid.unit is not Unit.PX for grid in (image.grid, other.grid)]
+    if image.grid.shape == other.grid.shape and calibrated[0] != calibrated[1]:
+        lines.append("  only one of the files states a pixel size: state it in the dataset card")
+    else:
+        lines.append("  draw or export the labels again on the image's own grid")
     raise MedsegError("\n".join(lines))
 
 
@@ -121,7 +125,8 @@ class LabelMap:
         ignore: File value of voxels that nobody has judged; class ``IGNORED``.
 
     Raises:
-        ValueError: There is no background, no structure beside it, or one value has two names.
+        ValueError: There is no background, no structure beside it, a structure without a value,
+            a value that no file can hold, or one value has two names.
     """
 
     IGNORED = -1
@@ -138,6 +143,12 @@ class LabelMap:
         }
         named = Counter(value for group in values.values() for value in group)
         named.update([] if ignore is None else [ignore])
+        for name, group in values.items():
+            if not group:
+                raise ValueError(f'"{name}" has no file value')
+        for value in named:
+            if not 0 <= value < 2**32:
+                raise ValueError(f"file values are whole numbers from 0 to 4294967295, got {value}")
         twice = sorted(value for value, count in named.items() if count > 1)
         if twice:
             raise ValueError(f"file value {twice[0]} stands for two labels")
@@ -202,10 +213,10 @@ def group_of(name: str, *, pattern: str | None = None, consecutive: int = 1) -> 
     if pattern is None:
         return name
     match = re.search(pattern, name)
-    if not match or not match.groups():
+    if not match or not match.groups() or match[1] is None:
         raise ValueError(f'groups.pattern "{pattern}" finds no group in the case name "{name}"')
     if consecutive == 1:
         return match[1]
-    if not match[1].isdigit():
+    if not match[1].isdecimal():
         raise ValueError(f'groups.consecutive counts numbers, but "{name}" gives "{match[1]}"')
     return str((int(match[1]) - 1) // consecutive + 1)

@@ -6,6 +6,7 @@ the dataset card. A file without its partner is an error that names it.
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def paired_folders(
     labels: str | None = "labels",
     image_suffix: str = "",
     label_suffix: str = "",
+    leave_out: Sequence[str] = (),
 ) -> list[Case]:
     """Images in one folder, labels of the same names in another (StarDist, EmbedSeg, BiaPy).
 
@@ -47,13 +49,14 @@ def paired_folders(
             for images without labels.
         image_suffix: End of the image names that the label names lack, e.g. ``_img``.
         label_suffix: End of the label names that the image names lack, e.g. ``_masks``.
+        leave_out: Ends of the names of files that are neither, e.g. ``_flows``.
     """
-    image_files = _by_name(_folder(root, images), image_suffix, drop=label_suffix)
+    image_files = _by_name(_folder(root, images), image_suffix, (label_suffix, *leave_out))
     if not image_files:
         raise MedsegError(f"{root / images}: holds no image whose name ends in '{image_suffix}'")
     if labels is None:
         return [Case(name, (file,), None, name) for name, file in image_files.items()]
-    label_files = _by_name(_folder(root, labels), label_suffix, drop=image_suffix)
+    label_files = _by_name(_folder(root, labels), label_suffix, (image_suffix, *leave_out))
     missing = sorted(set(image_files) - set(label_files))
     if missing:
         raise MedsegError(_alone("images without a label file", missing, root / labels))
@@ -65,15 +68,34 @@ def paired_folders(
 
 @LAYOUTS.register("cellpose")
 def cellpose(root: Path, *, image_suffix: str = "", label_suffix: str = "_masks") -> list[Case]:
-    """Images and labels in one folder: ``a.tif`` (or ``a_img.tif``) and ``a_masks.tif``."""
+    """Images and labels in one folder: ``a.tif`` (or ``a_img.tif``) and ``a_masks.tif``.
+
+    The flows that Cellpose writes beside them while it trains are left out.
+
+    Args:
+        root: The data set's folder.
+        image_suffix: End of the image names that the label names lack, e.g. ``_img``.
+        label_suffix: End of the label names that the image names lack.
+    """
     return paired_folders(
-        root, images=".", labels=".", image_suffix=image_suffix, label_suffix=label_suffix
+        root,
+        images=".",
+        labels=".",
+        image_suffix=image_suffix,
+        label_suffix=label_suffix,
+        leave_out=("_flows",),
     )
 
 
 @LAYOUTS.register("stardist")
 def stardist(root: Path, *, images: str = "images", labels: str = "masks") -> list[Case]:
-    """Folders ``images`` and ``masks`` with equal names."""
+    """Folders ``images`` and ``masks`` with equal names.
+
+    Args:
+        root: The data set's folder.
+        images: Folder of the images.
+        labels: Folder of the labels.
+    """
     return paired_folders(root, images=images, labels=labels)
 
 
@@ -90,12 +112,12 @@ def nnunet(
         channels: Number of channels that each case must have.
     """
     found: dict[str, dict[int, Path]] = {}
-    for name, file in _by_name(_folder(root, images), "").items():
+    for name, file in _by_name(_folder(root, images)).items():
         case, _, number = name.rpartition("_")
-        if not case or not number.isdigit():
+        if not case or not number.isdecimal():
             raise MedsegError(f"{file}: nnU-Net's names end in a channel number: {name}_0000")
         found.setdefault(case, {})[int(number)] = file
-    label_files = _by_name(_folder(root, labels), "")
+    label_files = _by_name(_folder(root, labels))
     missing = sorted(set(found) - set(label_files))
     if missing:
         raise MedsegError(_alone("images without a label file", missing, root / labels))
@@ -124,13 +146,17 @@ def decathlon(root: Path, *, file: str = "dataset.json", part: str = "training")
     if not path.is_file():
         raise MedsegError(f"{path}: there is no such file; the decathlon layout needs it")
     try:
-        listed = json.loads(path.read_text())[part]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise MedsegError(f"{path}: not a Decathlon list with a part '{part}' ({error})") from None
+        listed = json.loads(path.read_text(encoding="utf-8"))[part]
+        pairs = [
+            (str(entry["image"]), entry.get("label")) if isinstance(entry, dict) else (entry, None)
+            for entry in listed
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MedsegError(
+            f"{path}: not a Decathlon list with a part '{part}' ({type(error).__name__}: {error})"
+        ) from None
     cases = []
-    for entry in listed:
-        image = entry["image"] if isinstance(entry, dict) else entry
-        labels = entry.get("label") if isinstance(entry, dict) else None
+    for image, labels in pairs:
         image_file = inside(root, image)
         name = image_file.name.removesuffix(image_suffix(image_file))
         cases.append(Case(name, (image_file,), inside(root, labels) if labels else None, name))
@@ -151,21 +177,26 @@ def csv_manifest(
     path = inside(root, file)
     if not path.is_file():
         raise MedsegError(f"{path}: there is no such file; the csv layout needs it")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        table = csv.DictReader(stream)
-        columns = table.fieldnames or []
-        for column in ("case", *images):
-            if column not in columns:
-                raise MedsegError(f"{path}: has no column '{column}', only {', '.join(columns)}")
-        cases = [
-            Case(
-                row["case"],
-                tuple(inside(root, row[column]) for column in images),
-                inside(root, row["label"]) if row.get("label") else None,
-                row.get("group") or row["case"],
-            )
-            for row in table
-        ]
+    try:
+        table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        rows, columns = list(table), table.fieldnames or []
+    except (ValueError, csv.Error) as error:
+        raise MedsegError(f"{path}: not readable as a table ({error})") from None
+    for column in ("case", *images):
+        if column not in columns:
+            raise MedsegError(f"{path}: has no column '{column}', only {', '.join(columns)}")
+        for number, row in enumerate(rows, start=1):
+            if not row[column]:
+                raise MedsegError(f"{path}: row {number} has nothing in the column '{column}'")
+    cases = [
+        Case(
+            row["case"],
+            tuple(inside(root, row[column]) for column in images),
+            inside(root, row["label"]) if row.get("label") else None,
+            row.get("group") or row["case"],
+        )
+        for row in rows
+    ]
     return _existing(cases, path)
 
 
@@ -173,7 +204,8 @@ def find_cases(root: Path, layout: str, settings: dict[str, object]) -> list[Cas
     """Return the cases of a data set, sorted by name.
 
     Raises:
-        MedsegError: The folder is missing or empty, or two cases have one name.
+        MedsegError: The folder is missing or empty, two cases have one name, or a name is none
+            that a file can have.
         ValueError: An unknown layout, or settings that it does not have.
     """
     if not root.is_dir():
@@ -181,10 +213,13 @@ def find_cases(root: Path, layout: str, settings: dict[str, object]) -> list[Cas
     cases = sorted(LAYOUTS.build(layout, root, **settings), key=lambda case: case.name)
     if not cases:
         raise MedsegError(f"{root}: the {layout} layout finds no case in it")
-    names = [case.name for case in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
     if twice:
         raise MedsegError(f"{root}: two cases have the name {twice[0]}")
+    for case in cases:
+        # The name becomes that of the prediction's file.
+        if Path(case.name).name != case.name or "\\" in case.name:
+            raise MedsegError(f"{root}: {case.name!r} cannot name a case: it is no file name")
     return cases
 
 
@@ -195,17 +230,19 @@ def _folder(root: Path, name: str) -> Path:
     return folder
 
 
-def _by_name(folder: Path, ending: str, drop: str = "") -> dict[str, Path]:
+def _by_name(folder: Path, ending: str = "", others: Sequence[str] = ()) -> dict[str, Path]:
     """Return the images of a folder by their name without the ending.
 
-    Names that end in ``drop`` belong to the partner of a shared folder.
+    Names with a longer one of the other endings belong to the partner in a shared folder, or to
+    nobody.
     """
+    longer = tuple(other for other in others if len(other) > len(ending))
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not is_image_file(path):
             continue
         stem = path.name.removesuffix(image_suffix(path))
-        if not stem.endswith(ending) or (drop and not ending and stem.endswith(drop)):
+        if not stem.endswith(ending) or (longer and stem.endswith(longer)):
             continue
         name = stem.removesuffix(ending)
         if name in found:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -132,11 +132,14 @@ def _select(cases: Sequence[Case], wanted: Sequence[str], part: str) -> tuple[Ca
     chosen: list[Case] = []
     for item in wanted:
         span = re.fullmatch(r"(.*?)(\d+)-(?:\1)?(\d+)", item)
-        if span:
+        named = [case for case in cases if case.name == item]
+        if named:
+            fits = named
+        elif span:
             low, high = int(span[2]), int(span[3])
             fits = [c for c in cases if low <= _number(c.name, span[1]) <= high]
         else:
-            fits = [case for case in cases if fnmatch(case.name, item)]
+            fits = [case for case in cases if fnmatchcase(case.name, item)]
         if not fits:
             raise MedsegError(f'split.{part}: "{item}" fits no case')
         chosen += [case for case in fits if case not in chosen]
@@ -145,10 +148,10 @@ def _select(cases: Sequence[Case], wanted: Sequence[str], part: str) -> tuple[Ca
 
 def _number(name: str, prefix: str) -> int:
     rest = name.removeprefix(prefix) if name.startswith(prefix) else ""
-    return int(rest) if rest.isdigit() else -1
+    return int(rest) if rest.isdecimal() else -1
 
 
 def _natural(case: Case) -> list[tuple[int, str]]:
     """Sort key in which slice 9 comes before slice 10."""
     pieces = re.split(r"(\d+)", case.name)
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]

@@ -21,8 +21,9 @@ from medseg.evaluation.cases import Labels
 from medseg.evaluation.views import ReportCase, View, padded_box, views
 
 YELLOW = "#FFD700"
-BLUE = "#1EA7FF"
+BLUE = "#2CB1FF"
 HALO = "#000000"
+DASHES: Any = (0, (4, 3))
 
 Line = NDArray[np.float64]
 
@@ -86,7 +87,7 @@ def overlay_png(case: ReportCase, *, slices: int = 6, inches: float = 3.6) -> by
         axis.set_title(f"{case.case}  {view.caption}{worst}", color="white", fontsize=8, pad=3)
     handles = [
         Line2D([], [], color=YELLOW, label="ground truth"),
-        Line2D([], [], color=BLUE, linestyle=(0, (3, 1.5)), label="prediction"),
+        Line2D([], [], color=BLUE, linestyle=DASHES, label="prediction"),
     ]
     figure.legend(handles=handles, loc="lower center", ncols=2, fontsize=8, labelcolor="white",
                   facecolor="black", edgecolor="none")  # fmt: skip
@@ -109,13 +110,24 @@ def _common_frame(shown: list[View]) -> tuple[slice, ...]:
 
 def _draw(axis: Any, view: View, frame: tuple[slice, ...] | None) -> None:
     axis.imshow(view.grey, cmap="gray", vmin=0, vmax=255, aspect=view.aspect)
-    strokes: list[tuple[Labels, str, Any]] = [(view.reference, YELLOW, "solid")]
+    drawn = [line[:, ::-1] for line in contours(view.reference)]
+    predicted = []
     if view.prediction is not None:
-        strokes.append((view.prediction, BLUE, (0, (3, 1.5))))
-    for labels, colour, dashes in strokes:
-        lines = [line[:, ::-1] for line in contours(labels)]
-        axis.add_collection(LineCollection(lines, colors=HALO, linewidths=2.2, alpha=0.5))
-        axis.add_collection(LineCollection(lines, colors=colour, linewidths=1, linestyles=dashes))
+        predicted = [line[:, ::-1] for line in contours(view.prediction)]
+    for lines, colour, width, dashes in (
+        (drawn + predicted, HALO, 2.4, "solid"),
+        (drawn, YELLOW, 1.4, "solid"),
+        (predicted, BLUE, 0.9, DASHES),
+    ):
+        axis.add_collection(
+            LineCollection(
+                lines,
+                colors=colour,
+                linewidths=width,
+                linestyles=dashes,
+                alpha=0.5 if colour == HALO else None,
+            )
+        )
     rows, columns = frame or tuple(slice(0, length) for length in view.grey.shape)
     axis.set_xlim(columns.start - 0.5, columns.stop - 0.5)
     axis.set_ylim(rows.stop - 0.5, rows.start - 0.5)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from medseg import __version__
 from medseg.evaluation.comparison import Comparison
@@ -115,19 +115,13 @@ def write_report(
         summary: Their summaries.
         cases: Images of the cases to show; :func:`~medseg.evaluation.pick_cases` names those that
             are worth loading. Further ones are left out.
-        curves: Training curves by name, e.g. ``train/loss`` and ``val/dice``.
+        curves: Training curves by name, e.g. ``train/loss`` and ``val/dice``, as points of
+            (epoch or step, value).
         comparison: A comparison with other predictions of the same cases.
     """
-    template = Environment(
-        loader=PackageLoader("medseg.evaluation", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    ).get_template("report.html.j2")
     overall = _overall(summary)
     columns, rows = _table(records)
-    html = template.render(
+    html = _template().render(
         title=title,
         facts=facts,
         yellow=YELLOW,
@@ -156,6 +150,16 @@ def write_report(
     )
     with written_whole(Path(path)) as aside:
         aside.write_text(html, encoding="utf-8")
+
+
+def _template() -> Template:
+    return Environment(
+        loader=PackageLoader("medseg.evaluation", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    ).get_template("report.html.j2")
 
 
 def _overall(summary: Sequence[Summary]) -> list[Summary]:

@@ -102,7 +102,7 @@ def views(case: ReportCase, limit: int = 24) -> tuple[list[View], int]:
     """Return what to show of a case, and the position of the view to show first.
 
     A volume is shown slice by slice, first where most voxels disagree. A large flat image is
-    shown whole, and once more in full detail where most of the disagreement is.
+    shown whole and, first, in full detail where most of the disagreement is.
 
     Args:
         case: The images.
@@ -111,8 +111,12 @@ def views(case: ReportCase, limit: int = 24) -> tuple[list[View], int]:
     case = _judged(case)
     low, high = case.window or _window(case)
     grey = np.clip((case.image.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
+    grey = np.nan_to_num(grey)  # voxels without a number, outside a scan's field, are black
     case = replace(case, image=grey.astype(np.uint8))
-    return _slices(case, limit) if case.grid.spatial_dims == 3 else (_flat(case), 0)
+    if case.grid.spatial_dims == 3:
+        return _slices(case, limit)
+    flat = _flat(case)
+    return flat, len(flat) - 1
 
 
 def _judged(case: ReportCase) -> ReportCase:
@@ -246,7 +250,9 @@ def choose_slices(
     found = np.flatnonzero(held)
     if not found.size:
         return [len(held) // 2], len(held) // 2
-    first, last = max(0, int(found[0]) - 1), min(len(held) - 1, int(found[-1]) + 1)
+    first, last = int(found[0]), int(found[-1])
+    if last - first + 3 <= limit:  # room for a slice beyond each end
+        first, last = max(0, first - 1), min(len(held) - 1, last + 1)
     worst = int(np.argmax(errors)) if errors.any() else int(found[len(found) // 2])
     chosen = np.unique(np.linspace(first, last, min(limit, last - first + 1)).round().astype(int))
     # The nearest of the evenly spread slices gives its place to the worst one.

@@ -59,7 +59,8 @@ def _drop_single(array: NDArray[Any], axes: str, stated: str | None) -> tuple[ND
 def _as_stated(path: Path, array: NDArray[Any], axes: str, stated: str) -> str:
     if set(axes) == set(stated):
         return axes
-    conflicts = [a for a, b in zip(axes, stated, strict=False) if a in ORDER and a != b]
+    known = set(axes) <= {*ORDER, "T"}  # else the order of the others is the reader's guess too
+    conflicts = [a for a, b in zip(axes, stated, strict=False) if known and a != b and a != "T"]
     if len(axes) != len(stated) or conflicts:
         raise MedsegError(
             f"{path}: the file has the axes {_describe(array, axes)}, not {stated}\n"

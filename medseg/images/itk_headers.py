@@ -89,6 +89,9 @@ def check_meta(path: Path) -> Claim:
         end if name == "LOCAL" else (header if header >= 0 else None),
         "other" if not binary else "deflate" if compressed else "raw",
     )
+    if compressed:  # where it is missing or wrong, ITK gives noise without an error
+        stated = int((_numbers(path, fields.get("CompressedDataSize", "")) or (0,))[0])
+        check_length(claim.data, claim.data.stat().st_size - (claim.offset or 0), stated)
     return _checked(path, claim)
 
 

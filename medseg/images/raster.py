@@ -2,6 +2,7 @@
 
 import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from medseg.geometry import Grid
 from medseg.images.arrange import arrange
 from medseg.images.formats import Stated, reader, writer
 from medseg.images.image import Image
-from medseg.images.trust import check_size, decoding, first_bytes
+from medseg.images.trust import check_length, check_size, decoding, first_bytes
 
 RGB = ("red", "green", "blue")
 _EXIF_ORIENTATION = 0x0112
@@ -62,21 +63,42 @@ def _pixels(path: Path, labels: bool) -> NDArray[Any]:
             f"{path}: not a PNG, BMP or JPEG file; it starts with {first_bytes(path)}\n"
             f"  rename it to what it is, or copy the true file again from its origin"
         )
-    _check_claim(path, head)
+    if head.startswith(_STARTS[0]):
+        _check_png(path, head)
     with decoding(path, "a picture"), warnings.catch_warnings():
         warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
         with Pillow.open(path) as picture:
             _check_plain(path, picture)
             picture.load()
-            if head[:4] == b"\x89PNG" and head[24] == 16 and head[25] in (2, 4, 6):
+            if head.startswith(_STARTS[0]) and head[24] == 16 and head[25] in (2, 4, 6):
                 return _sixteen_bit_colour(path, head[25])
             return _colours(path, picture, labels)
 
 
-def _check_claim(path: Path, head: bytes) -> None:
-    if head.startswith(_STARTS[0]) and len(head) > 25:
-        width, height = struct.unpack(">2I", head[16:24])
-        check_size(path, (height, width), 8)
+def _check_png(path: Path, head: bytes) -> None:
+    """Check the sides, and the checksum of every chunk to the last, which Pillow may skip.
+
+    Raises:
+        MedsegError: The picture is too large, damaged, or cut off.
+    """
+    width, height = struct.unpack(">2I", head[16:24].ljust(8, b"\0"))
+    check_size(path, (height, width), 8)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(8)
+        kind = b""
+        while kind != b"IEND":
+            start = file.read(8)
+            length = int.from_bytes(start[:4], "big")
+            end = file.tell() + length + 4
+            check_length(path, min(size, end), end)
+            kind, data = start[4:], file.read(length)
+            if file.read(4) != zlib.crc32(kind + data).to_bytes(4, "big"):
+                raise MedsegError(
+                    f"{path}: the data are damaged or cut off (wrong checksum in "
+                    f"{kind.decode('latin-1')})\n"
+                    f"  copy it again from its origin, or leave it out"
+                )
 
 
 def _check_plain(path: Path, picture: Any) -> None:

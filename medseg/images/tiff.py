@@ -205,8 +205,9 @@ def write_tiff(path: Path, image: Image) -> None:
         described["Channel"] = {"Name": image.channels[0]}
     array: NDArray[Any] = np.ascontiguousarray(image.array)
     # tifffile's own identifier holds the time and the network card: the same image, another file.
-    content = hashlib.sha256(array.tobytes() + repr(described).encode()).digest()
-    described["UUID"] = str(UUID(bytes=content[:16]))
+    content = hashlib.sha256(repr(described).encode())
+    content.update(array.data)
+    described["UUID"] = str(UUID(bytes=content.digest()[:16]))
     tifffile.imwrite(
         path,
         array,

@@ -61,7 +61,9 @@ def check_size(path: Path, shape: tuple[int, ...], itemsize: int) -> int:
     """
     sides = " x ".join(str(side) for side in reversed(shape))
     if not shape or min(shape) < 1:
-        raise MedsegError(f"{path}: the header states {sides} voxels, so there is no image")
+        raise MedsegError(
+            f"{path}: the header states {sides} voxels, so there is no image\n{_DAMAGED}"
+        )
     needed = math.prod(int(side) for side in shape) * itemsize
     allowed = min(LARGEST_BYTES, free_memory())
     if needed > allowed:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -94,18 +95,32 @@ class Model:
         for file in (spec_file, weights_file):
             if not file.is_file():
                 raise MedsegError(f"{folder}: not a model folder, there is no {file.name}")
-        stored = json.loads(spec_file.read_text())
-        if stored.pop("format", None) != FORMAT:
-            raise MedsegError(f"{spec_file}: not written as {FORMAT}; use the medseg that made it")
-        checksum = stored.pop("weights_sha256")
-        if _sha256(weights_file) != checksum:
-            raise MedsegError(f"{weights_file}: damaged, its checksum differs from model.json's")
-        for key in ("channels", "window_voxels", "mirror_axes"):
-            stored[key] = tuple(stored[key])
-        spec = ModelSpec(**stored)
-        network = spec.build_network()
-        network.load_state_dict(load_file(weights_file))
-        return cls(spec, network, device)
+        try:
+            stored = dict(json.loads(spec_file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise MedsegError(f"{spec_file}: damaged ({error}); copy the model again") from None
+        found = stored.pop("format", None)
+        if found != FORMAT:
+            raise MedsegError(
+                f"{spec_file}: written as {found}, this medseg reads {FORMAT}; use the medseg that "
+                f"made it"
+            )
+        if _sha256(weights_file) != stored.pop("weights_sha256", None):
+            raise MedsegError(
+                f"{weights_file}: damaged, its checksum differs from model.json's; copy the model "
+                f"again"
+            )
+        try:
+            for key in ("channels", "window_voxels", "mirror_axes"):
+                stored[key] = tuple(stored[key])
+            spec = ModelSpec(**stored)
+            network = spec.build_network()
+            network.load_state_dict(load_file(weights_file))
+            return cls(spec, network, device)
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise MedsegError(
+                f"{folder}: model.json and weights.safetensors make no model ({error})"
+            ) from error
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``weights.safetensors`` into an existing folder."""
@@ -113,7 +128,8 @@ class Model:
         weights_file = folder / "weights.safetensors"
         save_file(weights, weights_file)
         content = {"format": FORMAT, **asdict(self.spec), "weights_sha256": _sha256(weights_file)}
-        (folder / "model.json").write_text(json.dumps(content, indent=2) + "\n")
+        text = json.dumps(content, indent=2) + "\n"
+        (folder / "model.json").write_text(text, encoding="utf-8")
 
     def predict(
         self,

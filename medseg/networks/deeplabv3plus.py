@@ -121,24 +121,16 @@ class DeepLabV3Plus(Network):
         self.reduce = _conv_norm(
             spatial_dims, self.encoder.channels[self.low_level], low_level_channels, 1, norm
         )
+        both = low_level_channels + aspp_channels
         self.decoder = nn.Sequential(
-            _spatial_conv(
-                spatial_dims,
-                low_level_channels + aspp_channels,
-                decoder_channels,
-                norm,
-                separable=separable,
-            ),
-            _spatial_conv(
-                spatial_dims, decoder_channels, decoder_channels, norm, separable=separable
-            ),
+            *(
+                _spatial_conv(spatial_dims, enters, decoder_channels, norm, separable=separable)
+                for enters in (both, decoder_channels)
+            )
         )
-        head = CONV[spatial_dims](decoder_channels, out_channels, 1)
         for part in (self.aspp, self.reduce, self.decoder):
             init_he(part)
-        for name, last in head.named_parameters():
-            nn.init.normal_(last, std=0.01 if name == "weight" else 0.0)
-        self.head = head
+        self.head = _head(spatial_dims, decoder_channels, out_channels)
 
     @classmethod
     def paper(
@@ -298,6 +290,13 @@ class _ASPP(nn.Module):
             branches.append(mean.expand(-1, -1, *spatial_size(features)))
         projected: Tensor = self.project(torch.cat(branches, dim=1))
         return projected
+
+
+def _head(spatial_dims: int, enters: int, out_channels: int) -> nn.Module:
+    head = CONV[spatial_dims](enters, out_channels, 1)
+    for name, last in head.named_parameters():
+        nn.init.normal_(last, std=0.01 if name == "weight" else 0.0)
+    return head
 
 
 def _conv_norm(

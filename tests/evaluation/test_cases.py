@@ -5,7 +5,7 @@ import pytest
 
 from medseg import __version__
 from medseg.errors import MedsegError
-from medseg.evaluation import MetricRequest, check_same_grid, evaluate_case
+from medseg.evaluation import MetricRequest, check_same_grid, evaluate_case, evaluate_instances
 from medseg.geometry import Grid, Length, Unit
 from medseg.images.image import Image
 
@@ -204,3 +204,45 @@ def test_the_same_voxels_in_another_place_are_refused_with_both_places():
 
 def test_the_same_grid_passes():
     check_same_grid("a", image((9, 5, 5), (2.0, 1.0, 1.0)), image((9, 5, 5), (2.0, 1.0, 1.0)))
+
+
+def instances(reference, prediction, metrics, **other):
+    requests = [MetricRequest(name) for name in metrics]
+    return evaluate_instances(
+        "img_1", "fish", "cell", reference, prediction, GRID, requests, **other
+    )
+
+
+def test_objects_are_judged_one_by_one():
+    # Two cells, one of them found.
+    records = instances(
+        squares((2, 2), (10, 10)), squares((2, 2)), ["average_precision", "instance_recall"]
+    )
+
+    assert [(r.structure, r.metric, r.value, r.status) for r in records] == [
+        ("cell", "average_precision", 0.5, "ok"),
+        ("cell", "instance_recall", 0.5, "ok"),
+    ]
+
+
+def test_a_missing_prediction_has_no_number_of_splits_rather_than_none_at_all():
+    ap, splits = instances(squares((2, 2)), None, ["average_precision", "splits"])
+
+    assert (ap.value, ap.status) == (0.0, "missing_prediction")
+    assert (splits.value, splits.status, splits.uncounted) == (None, "missing_prediction", True)
+
+
+def test_ignored_voxels_are_taken_from_objects():
+    reference = squares((2, 2))
+    reference[10:] = 255
+    prediction = squares((2, 2), (12, 12))
+
+    assert instances(reference, prediction, ["instance_precision"], ignore=255)[0].value == 1.0
+
+
+def test_a_metric_of_another_kind_is_refused():
+    labels = squares((2, 2))
+    with pytest.raises(MedsegError, match=r"metric dice: it judges one structure as a whole"):
+        instances(labels, labels, ["dice"])
+    with pytest.raises(MedsegError, match=r"metric splits: it judges the objects of a structure"):
+        evaluate(labels, labels, [MetricRequest("splits")])

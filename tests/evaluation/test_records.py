@@ -12,6 +12,7 @@ def test_a_table_returns_the_very_records_that_were_written(tmp_path, record, su
     records = [
         record("007", 1 / 3, group="NA", settings="tolerance=2 mm", ignored_voxels=12),
         record("nan", None, spacing=(0.1, 1 / 3), spacing_unit="um"),
+        record("splits", None, metric="splits", unit="count", status="missing_prediction"),
         record("Müller, <b>", 212.5, metric="hd95", unit="mm", status="empty_prediction"),
     ]
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from medseg.evaluation import summarise, summary_json, summary_table
+from medseg.evaluation import pick_cases, summarise, summary_json, summary_table, worst_first
 from medseg.evaluation.intervals import interval
 
 
@@ -147,6 +147,36 @@ def test_the_interval_of_few_patients_holds_the_true_mean_as_often_as_it_says():
         hits += low <= 0 <= high
 
     assert 0.91 <= hits / 300 <= 0.99
+
+
+def test_a_failure_without_a_worst_value_is_said_not_to_count(record):
+    facts = {"metric": "splits", "unit": "count"}
+    summary = only(
+        [record("a", 2.0, **facts), record("b", None, status="missing_prediction", **facts)]
+    )
+
+    assert (summary.mean, summary.n, summary.n_missed) == (2.0, 1, 1)
+    assert "1 failure does not count: this metric has no worst value" in summary.note
+
+
+def test_the_worst_case_comes_first_by_the_first_metric(record):
+    dice = [record("a", 0.9), record("b", 0.2), record("c", 0.5)]
+    hd95 = [
+        record(name, value, metric="hd95", unit="mm")
+        for name, value in (("a", 9.0), ("b", 1.0), ("c", 5.0))
+    ]
+
+    assert [case.case for case in worst_first(dice + hd95)] == ["b", "c", "a"]
+    assert [case.case for case in worst_first(hd95 + dice)] == ["a", "c", "b"]
+    assert worst_first([]) == []
+
+
+def test_half_of_the_pictures_are_of_the_worst_cases_then_come_median_and_best(record):
+    records = [record(f"c{i:02d}", i / 100) for i in range(21)]
+
+    assert pick_cases(records, 4) == ["c00", "c01", "c10", "c20"]
+    assert pick_cases(records, 30) == [f"c{i:02d}" for i in range(21)]
+    assert len(set(pick_cases(records, 12))) == 12
 
 
 def test_a_case_that_is_there_twice_is_refused(record):
