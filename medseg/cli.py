@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -119,7 +119,7 @@ def train(
         settings=settings or [],
         data_root=data_root,
         runs=runs,
-        time_budget=parse_duration(time_budget) if time_budget else None,
+        time_budget=None if time_budget is None else parse_duration(time_budget),
         device=_one_of("--device", device, ("auto", "cpu", "gpu")),
         precision=_one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16")),
         workers=workers,
@@ -206,7 +206,7 @@ def evaluate(
         card,
         output,
         metrics=metric or [],
-        cases=cases.split(",") if cases else [],
+        cases=[name.strip() for name in cases.split(",")] if cases else [],
         file_name=file_name,
         data_root=data_root,
         tracking_uri=tracking_uri,
@@ -256,24 +256,27 @@ def parse_duration(text: str) -> float:
     """Return seconds of ``90s``, ``20m``, ``1h30m`` or ``1.5h``.
 
     Raises:
-        MedsegError: The text is none of these.
+        BadParameter: The text is none of these, or no time at all.
     """
-    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text.strip())
-    if not text.strip() or not parts:
-        raise MedsegError(f"--time-budget {text}: write 90s, 20m or 1h30m")
-    return sum(float(n or 0) * unit for n, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+    number = r"(\d+(?:\.\d+)?)"
+    parts = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip())
+    found = parts.groups() if parts else ()
+    seconds = sum(float(n or 0) * unit for n, unit in zip(found, (3600, 60, 1), strict=False))
+    if not seconds:
+        raise typer.BadParameter(f"{text}: write 90s, 20m or 1h30m", param_hint="--time-budget")
+    return seconds
 
 
 def parse_lengths(text: str) -> list[Length]:
     """Return the lengths of ``"0.25 um,0.25 um"``.
 
     Raises:
-        MedsegError: One of them is no length.
+        BadParameter: One of them is no length.
     """
     try:
         return [Length.parse(part) for part in text.split(",")]
     except ValueError as error:
-        raise MedsegError(f"--pixel-size: {error}") from None
+        raise typer.BadParameter(str(error), param_hint="--pixel-size") from None
 
 
 def main() -> None:
@@ -283,8 +286,15 @@ def main() -> None:
     try:
         app()
     except MedsegError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(1)
+        _fail(str(error))
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        _fail(f"{error.filename}: {error.strerror}")
+
+
+def _fail(message: str) -> NoReturn:
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"error: {message}", style="red", markup=False, highlight=False)
+    sys.exit(1)
 
 
 def _console() -> Console:

@@ -135,9 +135,9 @@ class Grid:
         if self.shape != other.shape or (self.unit is Unit.PX) != (other.unit is Unit.PX):
             return False
         mine, theirs = self, other.in_unit(self.unit)
-        if None in (self.direction, other.direction):
-            mine, theirs = replace(self, direction=None), replace(other, direction=None)
-        if None in (self.origin, other.origin) or mine.direction is None:
+        if None in (mine.direction, theirs.direction):
+            mine, theirs = replace(mine, direction=None), replace(theirs, direction=None)
+        if None in (mine.origin, theirs.origin) or mine.direction is None:
             mine, theirs = replace(mine, origin=None), replace(theirs, origin=None)
         n = self.spatial_dims
         corners = np.array(np.meshgrid(*[(0, s - 1) for s in self.shape], indexing="ij"))

@@ -60,6 +60,16 @@ class Card(Section):
     groups: Groups | None = None
     split: SplitPart | None = None
 
+    @field_validator("kind")
+    @classmethod
+    def _classes_only(cls, kind: str) -> str:
+        if kind == "instance":
+            raise ValueError(
+                "label images with a number for each object are not supported yet; draw classes, "
+                "e.g. cell and border, and leave 'kind' out"
+            )
+        return kind
+
     @field_validator("channels")
     @classmethod
     def _some_channel(cls, channels: tuple[str, ...]) -> tuple[str, ...]:

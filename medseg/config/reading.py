@@ -40,7 +40,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
 )
 
 
@@ -151,7 +153,7 @@ def _line(model: type[BaseModel], path: str, issue: Any) -> str:
         return f"{path}: there is no such setting{nearest(str(issue['loc'][-1]), known)}"
     if issue["type"] == "missing":
         return f"{path}: is missing"
-    message = issue["msg"].removeprefix("Value error, ")
+    message: str = issue["msg"].removeprefix("Value error, ")
     if issue["type"] != "value_error":
         return f"{path}: {message}; got {issue['input']!r}"
     # The registry starts with the rest of the path, a section with the path itself.

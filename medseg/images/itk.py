@@ -1,5 +1,6 @@
 """MetaImage (.mha, .mhd), NRRD (.nrrd, .nhdr) and GIPL through SimpleITK."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def read_nrrd(path: Path, stated: Stated) -> Image:
 
 @reader(".gipl", ".gipl.gz")
 def read_gipl(path: Path, stated: Stated) -> Image:
-    """Read a GIPL; millimetres."""
-    return _read(path, stated, check_gipl(path), "GiplImageIO")
+    """Read a GIPL; millimetres. It states no orientation, so the grid has none."""
+    image = _read(path, stated, check_gipl(path), "GiplImageIO")
+    return replace(image, grid=replace(image.grid, origin=None, direction=None))
 
 
 def _read(path: Path, stated: Stated, claim: Claim, kind: str) -> Image:

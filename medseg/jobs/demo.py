@@ -19,9 +19,9 @@ description: Made images of touching cells
 licence: CC0-1.0
 layout: {name: paired_folders, images: images, labels: labels}
 spatial_dims: 2
-channels: [membrane]
+channels: [cytoplasm]
 labels: {background: 0, cell: 1, border: 2}   # border: the rim between touching cells
-groups: {pattern: '(dish[a-z])'}              # images of one dish look alike
+groups: {pattern: '(dish[A-Z]+)'}             # images of one dish look alike
 split: {name: group, test: 0.3, validation: 0.15, seed: 1}
 """
 

@@ -19,6 +19,7 @@ from medseg.evaluation import (
     Summary,
     check_same_grid,
     evaluate_case,
+    overlay_png,
     pick_cases,
     summarise,
     summary_json,
@@ -26,10 +27,12 @@ from medseg.evaluation import (
     write_table,
 )
 from medseg.images import image_suffix, is_image_file, read_labels
+from medseg.inference import ModelSpec
 from medseg.jobs.parts import metric_requests
 from medseg.jobs.predict import load_model, predict_cases
 
 CASES_SHOWN = 12
+OVERLAYS = 3  # of the worst cases, as pictures of their own beside the report
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,56 @@ def evaluate(
     files = _masks(predictions, chosen, file_name)
     if files is None:
         model = load_model(predictions, tracking_uri=tracking_uri, device=device)
+        check_classes(model.spec, card)
         written = predict_cases(
             model, chosen, card.reading(), output / "predictions", console=console
         )
         files = written.written
+    missing = [case.name for case in chosen if case.name not in files]
+    if missing:
+        console.print(
+            f"no prediction of {', '.join(missing)}: counted as the worst value",
+            style="yellow",
+            markup=False,
+        )
     facts = {"data set": card.name, "cases": str(len(chosen)), "predictions": predictions}
     return evaluate_files(
         chosen, files, card, requests, output, title=card.name, facts=facts, console=console
     )
+
+
+def check_references(cases: Sequence[Case], card: Card, requests: Sequence[MetricRequest]) -> None:
+    """Find out, before a night of work and not after it, that a case cannot be judged.
+
+    Raises:
+        MedsegError: A reference is missing, unreadable or holds an unnamed label, or a metric
+            cannot be used on its grid.
+    """
+    reading, labels = card.reading(), card.label_map()
+    for case in cases:
+        reference = reading.labels(case)
+        classes = labels.classes(reference.array, case.name)
+        structures = {name: (index,) for name, index in labels.structures.items()}
+        evaluate_case(case.name, case.group, classes, None, reference.grid, structures, requests)
+
+
+def check_classes(spec: ModelSpec, card: Card) -> None:
+    """Refuse a model whose label values mean something else in the card.
+
+    Raises:
+        MedsegError: They do.
+    """
+    written = card.label_map().written
+    if not spec.structures.items() <= written.items():
+        raise MedsegError(
+            f"the model {spec.name} writes other labels than the data set {card.name} has\n"
+            f"  model     {_values(spec.structures)}\n  data set  {_values(written)}\n"
+            f"  predict first, give the labels these values, and evaluate the folder"
+        )
+
+
+def _values(structures: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in structures.items())
 
 
 def evaluate_files(
@@ -144,13 +189,13 @@ def evaluate_files(
     structures = {name: (index,) for name, index in labels.structures.items()}
     records: list[Record] = []
     for case in track(cases, "evaluating", console=console, disable=not console.is_terminal):
-        shown = _load(case, files.get(case.name), card, with_image=False)
+        judged = _load(case, files.get(case.name), card, with_image=False)
         records += evaluate_case(
             case.name,
             case.group,
-            shown.reference,
-            shown.prediction,
-            shown.grid,
+            judged.reference,
+            judged.prediction,
+            judged.grid,
             structures,
             requests,
             ignore=labels.IGNORED if labels.ignore is not None else None,
@@ -161,16 +206,21 @@ def evaluate_files(
     write_table(records, output / "records.parquet")
     (output / "summary.json").write_text(json.dumps(summary_json(summaries), indent=2) + "\n")
     by_name = {case.name: case for case in cases}
+    shown = [
+        _load(by_name[name], files.get(name), card, with_image=True)
+        for name in pick_cases(records, CASES_SHOWN)
+    ]
+    overlays = output / "overlays"
+    overlays.mkdir(exist_ok=True)
+    for one in shown[:OVERLAYS]:
+        (overlays / f"{one.case}.png").write_bytes(overlay_png(one))
     write_report(
         result.report,
         title=title,
         facts=facts,
         records=records,
         summary=summaries,
-        cases=[
-            _load(by_name[name], files.get(name), card, with_image=True)
-            for name in pick_cases(records, CASES_SHOWN)
-        ],
+        cases=shown,
         curves=curves,
     )
     return result
@@ -178,7 +228,7 @@ def evaluate_files(
 
 def _load(case: Case, file: Path | None, card: Card, *, with_image: bool) -> ReportCase:
     reading, labels = card.reading(), card.label_map()
-    reference = reading.labels(case)
+    image, reference = reading.pair(case) if with_image else (None, reading.labels(case))
     prediction = None
     if file is not None:
         predicted = read_labels(
@@ -186,10 +236,9 @@ def _load(case: Case, file: Path | None, card: Card, *, with_image: bool) -> Rep
         )
         check_same_grid(case.name, reference, predicted)
         prediction = labels.classes(predicted.array, f"{case.name} (prediction)")
-    image = reading.image(case).channels_first[0] if with_image else reference.array
     return ReportCase(
         case=case.name,
-        image=image,
+        image=reference.array if image is None else image.channels_first[0],
         reference=labels.classes(reference.array, case.name),
         prediction=prediction,
         grid=reference.grid,
@@ -210,20 +259,21 @@ def _masks(predictions: str, cases: Sequence[Case], file_name: str) -> dict[str,
     folder = Path(predictions)
     if not folder.is_dir() or (folder / "model.json").exists() or (folder / "model").is_dir():
         return None
-    by_stem = {
-        path.name.removesuffix(image_suffix(path)): path
-        for path in sorted(folder.iterdir())
-        if is_image_file(path)
-    }
-    wanted = {case.name: file_name.replace("{case}", case.name) for case in cases}
-    found = {
-        name: by_stem[stem.removesuffix(image_suffix(Path(stem)))]
-        for name, stem in wanted.items()
-        if stem.removesuffix(image_suffix(Path(stem))) in by_stem
-    }
+    if "{case}" not in file_name and len(cases) > 1:
+        raise MedsegError(f"--file-name {file_name}: names one file; write {{case}} for the case")
+    by_stem: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if is_image_file(path) and by_stem.setdefault(_stem(path), path) != path:
+            raise MedsegError(f"{path}: lies beside {by_stem[_stem(path)].name}; remove one")
+    wanted = {case.name: _stem(file_name.replace("{case}", case.name)) for case in cases}
+    found = {name: by_stem[stem] for name, stem in wanted.items() if stem in by_stem}
     if not found:
         raise MedsegError(
             f"{folder}: holds no prediction of any case; looked for names like "
             f"{next(iter(wanted.values()))}\n  say how they are named: --file-name 'pred_{{case}}'"
         )
     return found
+
+
+def _stem(file: Path | str) -> str:
+    return Path(file).name.removesuffix(image_suffix(file))

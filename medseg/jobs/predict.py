@@ -10,7 +10,7 @@ from rich.progress import track
 
 from medseg.data import Case, Reading
 from medseg.errors import MedsegError
-from medseg.geometry import Length
+from medseg.geometry import Length, Unit
 from medseg.images import Image, image_suffix, is_image_file, write_image, write_labels
 from medseg.inference import Model
 from medseg.inference.sliding import Precision
@@ -63,23 +63,22 @@ def predict(
         mirror: Average mirrored views; None for what the model was made for.
         probabilities: Write the probability of each class, too.
         strict: Stop at the first image that cannot be predicted.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu`` or ``gpu``.
         precision: Number format of the network's arithmetic.
         console: Where progress and failures are shown.
 
     Raises:
         MedsegError: No such model, no image, or, if strict, an image that cannot be predicted.
     """
+    cases = _cases(inputs)
+    spacing, unit = _spacing(pixel_size)
     loaded = load_model(model, tracking_uri=tracking_uri, device=device)
     reading = Reading(
-        channels=loaded.spec.channels,
-        axes=loaded.spec.axes,
-        spacing=tuple(length.value for length in reversed(pixel_size)) or None,
-        unit=pixel_size[0].unit if pixel_size else None,
+        channels=loaded.spec.channels, axes=loaded.spec.axes, spacing=spacing, unit=unit
     )
     return predict_cases(
         loaded,
-        _cases(inputs),
+        cases,
         reading,
         output,
         mirror=mirror,
@@ -91,15 +90,29 @@ def predict(
 
 
 def load_model(model: str, *, tracking_uri: str | None, device: str) -> Model:
-    """Return a model from a folder, a run or the registry, on the device."""
-    import torch
+    """Return a model from a folder, a run or the registry, on the device.
 
+    Raises:
+        MedsegError: There is no such model or no such device.
+    """
     from medseg.tracking import resolve
 
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     of_run = Path(model) / "model"
     where = of_run if of_run.is_dir() else resolve(model, tracking_uri=tracking_uri)
-    return Model.load(where, chosen)
+    return Model.load(where, torch_device(device))
+
+
+def torch_device(device: str) -> str:
+    """Return PyTorch's name for ``auto``, ``cpu`` or ``gpu``.
+
+    Raises:
+        MedsegError: There is no GPU.
+    """
+    import torch
+
+    if device == "gpu" and not torch.cuda.is_available():
+        raise MedsegError("--device gpu: PyTorch finds no GPU here; leave it out, or say cpu")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def predict_cases(
@@ -114,12 +127,18 @@ def predict_cases(
     precision: Precision = "fp32",
     console: Console,
 ) -> Predicted:
-    """Predict cases one after the other; a broken one does not stop the others unless strict."""
+    """Predict cases one after the other; a broken one does not stop the others unless strict.
+
+    Raises:
+        MedsegError: A label map would replace an image, or, if strict, a case cannot be predicted.
+    """
+    cases = list(cases)
+    _keep_images(cases, output)
     output.mkdir(parents=True, exist_ok=True)
     written: dict[str, Path] = {}
     failed: dict[str, str] = {}
     how: dict[str, Any] = {"mirror": mirror, "precision": precision}
-    for case in track(list(cases), "predicting", console=console, disable=not console.is_terminal):
+    for case in track(cases, "predicting", console=console, disable=not console.is_terminal):
         try:
             image = reading.image(case)
             if probabilities:
@@ -128,7 +147,7 @@ def predict_cases(
                 labels = model.labels_of(scores)
             else:
                 labels = model.predict(image.channels_first, image.grid, **how)
-            file = output / f"{case.name}{label_suffix(case)}"
+            file = _label_file(case, output)
             write_labels(file, labels, image)
             written[case.name] = file
         except (MedsegError, ValueError, OSError, MemoryError) as error:
@@ -140,6 +159,20 @@ def predict_cases(
     return Predicted(written, failed)
 
 
+def _label_file(case: Case, output: Path) -> Path:
+    return output / f"{case.name}{label_suffix(case)}"
+
+
+def _keep_images(cases: Sequence[Case], output: Path) -> None:
+    images = {file.resolve() for case in cases for file in case.images}
+    for case in cases:
+        if _label_file(case, output).resolve() in images:
+            raise MedsegError(
+                f"{_label_file(case, output)}: the label map would replace the image; give "
+                f"--output another folder"
+            )
+
+
 def label_suffix(case: Case) -> str:
     """Return the suffix of a case's label file, from that of its image."""
     suffix = image_suffix(case.images[0])
@@ -148,13 +181,27 @@ def label_suffix(case: Case) -> str:
 
 def write_probabilities(folder: Path, case: Case, image: Image, model: Model, scores: Any) -> None:
     """Write one file a class, ``CASE_STRUCTURE``, in a format that holds fractions."""
+    from medseg.tracking import slug
+
     folder.mkdir(parents=True, exist_ok=True)
     suffix = label_suffix(case)
     suffix = ".tif" if suffix == ".png" else suffix
     axes = image.axes.removeprefix("C")
     for name, part in zip(model.spec.structures, scores, strict=True):
         single = replace(image, array=part, axes=axes, channels=())
-        write_image(folder / f"{case.name}_{name}{suffix}", single)
+        # A structure may be called "left/right".
+        write_image(folder / f"{case.name}_{slug(name).replace('/', '_')}{suffix}", single)
+
+
+def _spacing(pixel_size: Sequence[Length]) -> tuple[tuple[float, ...] | None, Unit | None]:
+    """Return the pixel size in array order, with its unit."""
+    if not pixel_size:
+        return None, None
+    unit = pixel_size[0].unit
+    try:
+        return tuple(length.to(unit) for length in reversed(pixel_size)), unit
+    except ValueError as error:
+        raise MedsegError(f"--pixel-size: {error}") from None
 
 
 def _cases(inputs: Sequence[Path]) -> list[Case]:

@@ -34,8 +34,8 @@ def show_check(result: "Checked", console: Console) -> None:
 def show_trained(result: "Trained", console: Console) -> None:
     """Show the scores and where everything is."""
     show_evaluated(result.evaluated, console)
-    console.print(f"model    {result.folder / 'model'}", highlight=False)
-    console.print(f"MLflow   {result.look}  (run {result.run_id})", highlight=False)
+    console.print(f"model    {result.folder / 'model'}", highlight=False, soft_wrap=True)
+    console.print(f"MLflow   {result.look}", highlight=False, soft_wrap=True)
     if result.registered:
         console.print(
             f"version  {result.registered}\n"
@@ -47,29 +47,32 @@ def show_trained(result: "Trained", console: Console) -> None:
 def show_evaluated(result: "Evaluated", console: Console) -> None:
     """Show the summary and where the report is."""
     console.print(summary_lines(result.summaries))
-    console.print(f"report   {result.report}", highlight=False)
+    console.print("means over the cases, with 95 % intervals over the groups", highlight=False)
+    console.print(f"report   {result.report}", highlight=False, soft_wrap=True)
 
 
 def summary_lines(summaries: Iterable["Summary"]) -> Table:
-    """Return the summary as a table."""
-    table = Table("structure", "metric", "mean", "95 % interval", "median", "failures")
-    for row in summaries:
-        unit = "" if row.unit == "1" else f" {row.unit}"
-        interval = (
-            f"{row.low:.3f} to {row.high:.3f}"
-            if row.low is not None and row.high is not None
-            else "-"
-        )
-        failures = row.n_missed + row.n_false + row.n_error
-        table.add_row(
-            row.structure,
-            row.label,
-            "-" if row.mean is None else f"{row.mean:.4f}{unit}",
-            interval,
-            "-" if row.median is None else f"{row.median:.4f}",
-            str(failures or "-"),
-        )
+    """Return the means with their intervals, a row a structure and a column a metric."""
+    rows: dict[str, dict[str, str]] = {}
+    failures: dict[str, int] = {}
+    for one in summaries:
+        unit = "" if one.unit == "1" else f" ({one.unit})"
+        rows.setdefault(one.structure, {})[f"{one.label}{unit}"] = _mean(one)
+        failures[one.structure] = one.n_missed + one.n_false + one.n_error
+    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+    table = Table("structure", *metrics, "failures")
+    for structure, row in rows.items():
+        cells = [row.get(metric, "-") for metric in metrics]
+        table.add_row(structure, *cells, str(failures[structure] or "none"))
     return table
+
+
+def _mean(summary: "Summary") -> str:
+    if summary.mean is None:
+        return "-"
+    if summary.low is None or summary.high is None:
+        return f"{summary.mean:.4g}"
+    return f"{summary.mean:.4g}\n{summary.low:.3g} to {summary.high:.3g}"
 
 
 def show_predicted(result: "Predicted", output: Path, console: Console) -> None:

@@ -15,10 +15,10 @@ from rich.progress import track
 
 from medseg import __version__
 from medseg.config import Card, TrainJob, array_order, cases_of, read_job, to_yaml
-from medseg.data import Split
+from medseg.data import Case, Split
 from medseg.errors import MedsegError
-from medseg.inference import Model
-from medseg.jobs.evaluate import Evaluated, evaluate_files
+from medseg.inference import Model, ModelSpec
+from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
 from medseg.jobs.parts import (
     metric_requests,
     model_spec,
@@ -26,10 +26,13 @@ from medseg.jobs.parts import (
     sagittal_axis_of,
     split_of,
 )
-from medseg.jobs.predict import predict_cases
+from medseg.jobs.predict import predict_cases, torch_device
+from medseg.transforms import Preparation
 
 if TYPE_CHECKING:
+    from medseg.data.module import DataModule
     from medseg.tracking import TrackedRun
+    from medseg.training import SegmentationModule
 
 RESULT = "result.json"
 
@@ -103,27 +106,30 @@ def train(
     from medseg.tracking import TrackedRun, environment, git_state
 
     job, card, card_file = read_job(job_file, settings)
+    how = How(time_budget, torch_device(device), precision, workers)
     split = split_of(job, card, cases_of(card, card_file, data_root), job_file)
-    identity = hashlib.sha256((job.hash + split.hash).encode()).hexdigest()
+    files = _digests(split, console)
+    _refuse_copies(split, files)
+    provenance = {
+        "job_hash": job.hash,
+        "split_hash": split.hash,
+        "data_sha256": _sha256(files),
+        "medseg": __version__,
+    }
+    identity = _sha256([provenance, to_yaml(card), time_budget])
     folder = runs / f"{job_file.stem}-{identity[:8]}"
     if (folder / RESULT).exists():
         raise MedsegError(
-            f"{folder}: this job has run on this split already; its report is "
+            f"{folder}: this job has run on these images already; its report is "
             f"{folder / 'evaluation' / 'report.html'}\n"
             f"  change the job or its seed, or give --runs another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
     console.print(
         f"{card.name}: {len(split.train)} cases to train, {len(split.validation)} to validate, "
-        f"{len(split.test)} to test; run folder {folder}"
+        f"{len(split.test)} to test; run folder {folder}",
+        markup=False,
     )
-    files = _digests(split, console)
-    provenance = {
-        "job_hash": job.hash,
-        "split_hash": split.hash,
-        "data_sha256": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
-        "medseg": __version__,
-    }
     run = TrackedRun.start(
         folder,
         experiment=experiment or card.name,
@@ -132,129 +138,155 @@ def train(
         resume=(folder / "tracking.json").exists(),
         tags={**provenance, "network": job.network.name},
     )
+    papers = {
+        "job.yaml": to_yaml(job),
+        "card.yaml": to_yaml(card),
+        "split.json": json.dumps(split.names, indent=2),
+        "data_sha256.json": json.dumps(files, indent=2),
+    }
+    work = _Work(job, job_file, card, split, provenance, how, run, console)
     with run:
-        run.tags({"git": git_state(Path(__file__).parent)})
         run.params({**job.model_dump(mode="json"), "time_budget_s": time_budget})
         run.params({"environment": environment()})
-        papers = {
-            "job.yaml": to_yaml(job),
-            "card.yaml": to_yaml(card),
-            "split.json": json.dumps(split.names, indent=2),
-            "data_sha256.json": json.dumps(files, indent=2),
-        }
+        run.tags({"git": git_state(Path(__file__).parent)})
         for name, text in papers.items():
             run.text(text, name)
         if not (folder / "model").is_dir():
-            model = _fit(
-                job,
-                card,
-                split,
-                folder,
-                provenance,
-                run=run,
-                time_budget=time_budget,
-                device=device,
-                precision=precision,
-                workers=workers,
-                console=console,
-            )
-            _save(model, papers, folder)
-        model = Model.load(folder / "model")
-        evaluated = _evaluate(job, card, split, model, run, console)
-        registered = _register(
-            run, model, evaluated, card.name if register_as is None else register_as, tracking_uri
-        )
+            check_references(work.judged[1], card, metric_requests(job.metrics))
+            _save(_fit(work), papers, folder)
+        model = Model.load(folder / "model", how.device)
+        evaluated = _evaluate(work, model)
+        name = card.name if register_as is None else register_as
+        registered = _register(run, model, evaluated, name, tracking_uri)
     result = Trained(folder, run.run_id, run.look(), registered, evaluated)
-    (folder / RESULT).write_text(json.dumps(result.as_json, indent=2) + "\n")
+    (folder / RESULT).write_text(json.dumps(result.as_json, indent=2) + "\n", encoding="utf-8")
     return result
 
 
-def _fit(
-    job: TrainJob,
-    card: Card,
-    split: Split,
-    folder: Path,
-    provenance: Mapping[str, Any],
-    *,
-    run: "TrackedRun",
-    time_budget: float | None,
-    device: Any,
-    precision: Any,
-    workers: int,
-    console: Console,
-) -> Model:
+@dataclass(frozen=True)
+class How:
+    """What belongs to the command line: how long, and on which computer."""
+
+    time_budget: float | None
+    device: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    workers: int
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the steps of one training share."""
+
+    job: TrainJob
+    job_file: Path
+    card: Card
+    split: Split
+    provenance: Mapping[str, Any]
+    how: How
+    run: "TrackedRun"
+    console: Console
+
+    @property
+    def judged(self) -> tuple[str, Sequence[Case]]:
+        """The cases on which the model is judged, and which part of the split they are."""
+        return (
+            ("test", self.split.test) if self.split.test else ("validation", self.split.validation)
+        )
+
+
+def _fit(work: _Work) -> Model:
     """Return the model with the weights that validated best."""
     import pytorch_lightning as pl
 
-    from medseg.data.module import DataModule, prepare_case
-    from medseg.losses import LOSSES, DeepSupervision
-    from medseg.training import SegmentationModule, fit
-    from medseg.transforms import AUGMENTATIONS, PatchSampler, find_sided_pairs
+    from medseg.training import fit
 
-    labels, reading = card.label_map(), card.reading()
-    preparation = preparation_of(job, card, split.train, reading, labels)
-    prepared = {
-        part: [
-            prepare_case(case, reading, labels, preparation)
-            for case in track(cases, f"preparing {part}", console=console, transient=True)
-        ]
-        for part, cases in (("train", split.train), ("validation", split.validation))
-    }
-    settings = job.train
-    pl.seed_everything(settings.seed, verbose=False)
-    patch = array_order(job.data.patch_voxels)
-    spec = model_spec(job, card, preparation, dict(provenance))
-    data = DataModule(
-        prepared["train"],
-        prepared["validation"],
-        sampler=PatchSampler(patch, foreground=settings.foreground),
-        augmentation=AUGMENTATIONS.build(
-            job.augmentation.name,
-            card.spatial_dims,
-            patch,
-            sagittal_axis_of(card),
-            find_sided_pairs(labels.names),
-            **job.augmentation.settings,
-        ),
-        batch=settings.batch,
-        iterations_per_epoch=settings.iterations_per_epoch,
-        seed=settings.seed,
-        workers=workers,
+    job, settings = work.job, work.job.train
+    preparation = preparation_of(
+        job, work.card, work.split.train, work.card.reading(), work.card.label_map()
     )
-    network = spec.build_network()
-    module = SegmentationModule(
-        network,
-        DeepSupervision(LOSSES.build(job.loss.name, **job.loss.settings)),
-        structures=labels.structures,
+    spec = model_spec(job, work.card, preparation, dict(work.provenance))
+    pl.seed_everything(settings.seed, verbose=False)
+    try:
+        module = _module(work, spec)
+        data = _data(work, preparation)
+    except ValueError as error:
+        raise MedsegError(f"{work.job_file}: {error}") from error
+    fitted = fit(
+        module,
+        data,
+        folder=work.run.folder / "checkpoints",
+        epochs=settings.epochs,
+        iterations_per_epoch=settings.iterations_per_epoch,
+        validate_every=settings.validate_every,
+        warmup=settings.warmup_iterations,
+        time_budget=work.how.time_budget,
+        patience=settings.patience,
+        ema=settings.ema,
+        gradient_clip=settings.gradient_clip,
+        device="gpu" if work.how.device == "cuda" else "cpu",
+        precision=work.how.precision,
+        send=lambda step, values: work.run.metrics(values, step),
+    )
+    work.run.metrics({f"fit/{key}": float(v) for key, v in asdict(fitted).items()}, fitted.steps)
+    work.console.print(
+        f"trained {fitted.steps} steps in {timedelta(seconds=round(fitted.seconds))}; best "
+        f"validation Dice {fitted.best_dice:.4f}"
+    )
+    return Model(
+        replace(spec, provenance={**work.provenance, "fit": asdict(fitted)}), module.network
+    )
+
+
+def _module(work: _Work, spec: ModelSpec) -> "SegmentationModule":
+    from medseg.losses import LOSSES, DeepSupervision
+    from medseg.training import SegmentationModule
+
+    loss, settings = work.job.loss, work.job.train
+    return SegmentationModule(
+        spec.build_network(),
+        DeepSupervision(LOSSES.build(loss.name, **loss.settings)),
+        structures=work.card.label_map().structures,
         window_voxels=spec.window_voxels,
         optimiser=settings.optimiser,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
     )
-    fitted = fit(
-        module,
-        data,
-        folder=folder / "checkpoints",
-        epochs=settings.epochs,
-        iterations_per_epoch=settings.iterations_per_epoch,
-        validate_every=settings.validate_every,
-        warmup=settings.warmup_iterations,
-        time_budget=time_budget,
-        patience=settings.patience,
-        ema=settings.ema,
-        gradient_clip=settings.gradient_clip,
-        device=device,
-        precision=precision,
-        send=lambda step, values: run.metrics(values, step),
+
+
+def _data(work: _Work, preparation: Preparation) -> "DataModule":
+    """Read and prepare the training and validation cases."""
+    from medseg.data.module import DataModule, prepare_case
+    from medseg.transforms import AUGMENTATIONS, PatchSampler, find_sided_pairs
+
+    job, card = work.job, work.card
+    labels, reading = card.label_map(), card.reading()
+    patch = array_order(job.data.patch_voxels)
+    augmentation = AUGMENTATIONS.build(
+        job.augmentation.name,
+        card.spatial_dims,
+        patch,
+        sagittal_axis_of(card),
+        find_sided_pairs(labels.names),
+        **job.augmentation.settings,
     )
-    run.metrics({f"fit/{key}": float(v) for key, v in asdict(fitted).items()}, fitted.steps)
-    console.print(
-        f"trained {fitted.steps} steps in {timedelta(seconds=round(fitted.seconds))}; best "
-        f"validation Dice {fitted.best_dice:.4f}"
+    prepared = {
+        part: [
+            prepare_case(case, reading, labels, preparation)
+            for case in track(cases, f"preparing {part}", console=work.console, transient=True)
+        ]
+        for part, cases in (("train", work.split.train), ("validation", work.split.validation))
+    }
+    return DataModule(
+        prepared["train"],
+        prepared["validation"],
+        sampler=PatchSampler(patch, foreground=job.train.foreground),
+        augmentation=augmentation,
+        batch=job.train.batch,
+        iterations_per_epoch=job.train.iterations_per_epoch,
+        seed=job.train.seed,
+        workers=work.how.workers,
     )
-    spec = replace(spec, provenance={**provenance, "fit": asdict(fitted)})
-    return Model(spec, network)
 
 
 def _save(model: Model, papers: Mapping[str, str], folder: Path) -> None:
@@ -268,22 +300,23 @@ def _save(model: Model, papers: Mapping[str, str], folder: Path) -> None:
     fresh.rename(folder / "model")
 
 
-def _evaluate(
-    job: TrainJob, card: Card, split: Split, model: Model, run: "TrackedRun", console: Console
-) -> Evaluated:
+def _evaluate(work: _Work, model: Model) -> Evaluated:
     """Judge the model on the test cases; on the validation cases, and say so, if there are none."""
-    part, cases = ("test", split.test) if split.test else ("validation", split.validation)
+    run, (part, cases) = work.run, work.judged
     output = run.folder / "evaluation"
-    reading = card.reading()
-    predicted = predict_cases(model, cases, reading, run.folder / "predictions", console=console)
+    predicted = predict_cases(
+        model, cases, work.card.reading(), run.folder / "predictions", console=work.console
+    )
     facts = {
-        "data set": card.name,
+        "data set": work.card.name,
         "judged on": f"{len(cases)} {part} cases"
-        + ("" if split.test else ": they chose the checkpoint, so the scores flatter the model"),
-        "trained on": f"{len(split.train)} cases",
-        "network": job.network.name,
-        "job": job.hash[:12],
-        "split": split.hash[:12],
+        + (
+            "" if part == "test" else ": they chose the checkpoint, so the scores flatter the model"
+        ),
+        "trained on": f"{len(work.split.train)} cases",
+        "network": work.job.network.name,
+        "job": work.job.hash[:12],
+        "split": work.split.hash[:12],
     }
     curves: dict[str, list[tuple[float, float]]] = {}
     for point in run.history.points:
@@ -292,15 +325,16 @@ def _evaluate(
     evaluated = evaluate_files(
         cases,
         predicted.written,
-        card,
-        metric_requests(job.metrics),
+        work.card,
+        metric_requests(work.job.metrics),
         output,
-        title=f"{card.name}: {job.network.name}",
+        title=f"{work.card.name}: {work.job.network.name}",
         facts=facts,
         curves=curves,
-        console=console,
+        console=work.console,
     )
-    run.metrics({f"test/{k}": v for k, v in evaluated.headline.items()}, 0)
+    if part == "test":
+        run.metrics({f"test/{k}": v for k, v in evaluated.headline.items()}, 0)
     run.file(output, "evaluation")
     return evaluated
 
@@ -323,15 +357,39 @@ def _register(
     return register(uri, name, tags=tags, tracking_uri=tracking_uri).uri
 
 
-def _digests(split: Split, console: Console) -> dict[str, str]:
-    """Return the SHA-256 of each file that the split uses."""
+def _digests(split: Split, console: Console) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of each file that the split uses, by case, its images first."""
     cases = (*split.train, *split.validation, *split.test)
-    files = [file for case in cases for file in (*case.images, case.labels) if file is not None]
-    digests = {}
-    for path in track(files, "hashing files", console=console, transient=True):
-        parts = sorted(path.iterdir()) if path.is_dir() else [path]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part.read_bytes())
-        digests["/".join(path.parts[-2:])] = digest.hexdigest()
-    return digests
+    return {
+        case.name: {
+            "/".join(file.parts[-2:]): _file_sha256(file)
+            for file in (*case.images, case.labels)
+            if file is not None
+        }
+        for case in track(cases, "hashing files", console=console, transient=True)
+    }
+
+
+def _refuse_copies(split: Split, files: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse an image that is in two parts of the split under two names."""
+    seen: dict[tuple[str, ...], tuple[str, str]] = {}
+    for part in ("train", "validation", "test"):
+        for case in getattr(split, part):
+            image = tuple(files[case.name].values())[: len(case.images)]
+            before, name = seen.setdefault(image, (part, case.name))
+            if before != part:
+                raise MedsegError(
+                    f"{case.name} ({part}) is the same image as {name} ({before}): the files are "
+                    f"equal\n  remove one of them, or put both into one group"
+                )
+
+
+def _file_sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    for part in sorted(file.iterdir()) if file.is_dir() else [file]:
+        digest.update(part.read_bytes())
+    return digest.hexdigest()
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """From a module and its data to the best weights: the Trainer with what medseg adds to it."""
 
 import logging
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -79,8 +80,12 @@ def fit(
         send: Gets the step and the metrics, as they come.
 
     Raises:
-        MedsegError: The loss is not finite.
+        MedsegError: The loss is not finite, or the checkpoint to go on from is damaged.
     """
+    checkpoint = folder / "last.ckpt"
+    resumed = checkpoint.is_file()
+    if resumed:
+        _read_checkpoint(checkpoint)
     schedule = Schedule(
         iterations=epochs * iterations_per_epoch, warmup=warmup, time_budget=time_budget
     )
@@ -101,7 +106,7 @@ def fit(
     callbacks += [MetricStream(send), ProgressBar(schedule)]
     if _on_gpu(device):
         layout = torch.channels_last if len(module.window_voxels) == 2 else torch.channels_last_3d
-        module.network.to(memory_format=layout)  # type: ignore[call-overload]
+        module.network.to("cuda", memory_format=layout)  # type: ignore[call-overload]
     every: dict[str, Any] = {"check_val_every_n_epoch": validate_every}
     if time_budget is not None:
         every = {
@@ -123,17 +128,25 @@ def fit(
             num_sanity_val_steps=0,
             **every,
         )
-    checkpoint = folder / "last.ckpt"
-    resumed = checkpoint.is_file()
     with quiet():
         trainer.fit(module, data, ckpt_path=checkpoint if resumed else None, weights_only=True)
-    trainer.save_checkpoint(checkpoint)
+    trainer.save_checkpoint(checkpoint, weights_only=False)
     if not best.best_model_path:
         raise MedsegError("training ended before its first validation; give it more time")
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"])
+    module.load_state_dict(_read_checkpoint(Path(best.best_model_path))["state_dict"])
     score = float(best.best_model_score) if best.best_model_score is not None else 0.0
     return FitResult(score, schedule.steps, schedule.seconds, resumed)
+
+
+def _read_checkpoint(file: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise MedsegError(
+            f"{file}: damaged, or not written by medseg ({str(error).splitlines()[0]})\n"
+            f"  remove the folder {file.parent} to train from the start"
+        ) from None
+    return state
 
 
 @contextmanager
@@ -193,8 +206,9 @@ def _validation_interval(
     """Return how often to validate, so that validation takes at most a fifth of the budget."""
     loader = data.val_dataloader()
     started = time.monotonic()
+    where = next(module.network.parameters()).device
     module.eval()
-    module.classes(next(iter(loader))["image"][0])
+    module.classes(next(iter(loader))["image"][0].to(where))
     module.train()
     validation = (time.monotonic() - started) * len(loader)
     rounds = min(VALIDATIONS_IN_A_BUDGET, SHARE_OF_VALIDATION * time_budget / validation)

@@ -88,6 +88,9 @@ class Schedule(Callback):
         self.steps = trainer.global_step
         if self.progress >= 1:
             trainer.should_stop = True
+            if trainer.check_val_every_n_epoch is not None:
+                # The end is validated, whether or not it is its epoch's turn.
+                trainer.check_val_every_n_epoch = 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note when a validation begins."""

@@ -67,6 +67,7 @@ def test_a_cut_gipl_is_refused_plain_and_compressed(tmp_path):
     for suffix in ("gipl", "gipl.gz"):
         SimpleITK.WriteImage(itk, str(tmp_path / f"a.{suffix}"))
         np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}").array, NOISE)
+        assert read_image(tmp_path / f"a.{suffix}").grid.direction is None
         whole = (tmp_path / f"a.{suffix}").read_bytes()
         (tmp_path / f"cut.{suffix}").write_bytes(whole[: int(0.6 * len(whole))])
         assert "cut off" in refusal(tmp_path / f"cut.{suffix}")
