@@ -15,7 +15,7 @@ FLOORS = {
     "training": 3, "tracking": 3,
     "config": 4, "jobs": 5, "cli": 6,
 }  # fmt: skip
-SOLE = {"mlflow": "tracking", "yaml": "config", "pydantic": ("config", "registry")}
+SOLE = {"mlflow": "tracking", "yaml": "config"}
 FILES = sorted(HOUSE.rglob("*.py"))
 
 
@@ -46,7 +46,7 @@ def test_a_room_imports_itself_and_floors_below(file):
 def test_a_library_is_known_to_its_room_only(library):
     users = {room_of(f) for f in FILES for name in imports(f) if name.split(".")[0] == library}
 
-    assert users <= {SOLE[library]} if isinstance(SOLE[library], str) else set(SOLE[library])
+    assert users == {SOLE[library]}
 
 
 def test_what_is_shipped_asserts_nothing_about_what_a_user_gave():

@@ -96,11 +96,14 @@ class TrainSection(Section):
 
 
 class PredictSection(Section):
-    """How the model will be applied."""
+    """How the model will be applied.
+
+    ``mirror`` averages mirrored views: along all axes, or those named (``[x]``).
+    """
 
     window_voxels: tuple[PositiveInt, ...] | None = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
-    mirror: bool = False
+    mirror: bool | tuple[Literal["x", "y", "z"], ...] = False
 
 
 class TrainJob(Section):

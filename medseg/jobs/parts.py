@@ -11,7 +11,13 @@ from medseg.evaluation import MetricRequest
 from medseg.geometry import Unit
 from medseg.inference import ModelSpec
 from medseg.networks import NETWORKS
-from medseg.transforms import NORMALISATIONS, Preparation, find_sided_pairs, foreground_statistics
+from medseg.transforms import (
+    NORMALISATIONS,
+    Preparation,
+    find_sided_pairs,
+    foreground_statistics,
+    named_axes,
+)
 
 
 def split_of(job: TrainJob, card: Card, cases: Sequence[Case], source: Path) -> Split:
@@ -72,8 +78,8 @@ def model_spec(
         preparation=preparation.to_dict(),
         window_voxels=array_order(window),
         overlap=job.predict.overlap,
-        mirror_axes=mirror_axes(card),
-        mirror=job.predict.mirror,
+        mirror_axes=mirror_axes(job, card),
+        mirror=bool(job.predict.mirror),
         axes=card.axes,
         provenance=provenance,
     )
@@ -97,16 +103,18 @@ def sagittal_axis_of(card: Card) -> int | None:
     return 2 if card.spatial_dims == 3 else None
 
 
-def mirror_axes(card: Card) -> tuple[int, ...]:
+def mirror_axes(job: TrainJob, card: Card) -> tuple[int, ...]:
     """Return the array axes along which a prepared image may be mirrored in prediction.
 
-    With sided labels, the axis from left to right is none of them.
+    Those that the job names, else all; with sided labels never the one from left to right.
     """
-    axes = tuple(range(card.spatial_dims))
+    named = job.predict.mirror
+    axes = range(card.spatial_dims)
+    chosen = axes if isinstance(named, bool) else named_axes(named, card.spatial_dims)
     if not find_sided_pairs(card.label_map().names):
-        return axes
+        return tuple(chosen)
     sagittal = sagittal_axis_of(card)
-    return () if sagittal is None else tuple(axis for axis in axes if axis != sagittal)
+    return () if sagittal is None else tuple(axis for axis in chosen if axis != sagittal)
 
 
 def metric_requests(metrics: Sequence[Any]) -> list[MetricRequest]:

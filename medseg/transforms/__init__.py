@@ -9,7 +9,7 @@ from medseg.transforms.normalisation import (
 )
 from medseg.transforms.preparation import Preparation, Prepared
 from medseg.transforms.sampling import IGNORED, PatchSampler, PatchSource, index_foreground
-from medseg.transforms.sides import find_sided_pairs
+from medseg.transforms.sides import find_sided_pairs, named_axes
 
 __all__ = [
     "AUGMENTATIONS",
@@ -25,4 +25,5 @@ __all__ = [
     "find_sided_pairs",
     "foreground_statistics",
     "index_foreground",
+    "named_axes",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 _LEFT = frozenset({"left", "l", "lt", "sinistra", "sinister"})
 _RIGHT = frozenset({"right", "r", "rt", "dextra", "dexter"})
 
-Mirror = Literal["all", "none"] | Sequence[int]
+Mirror = Literal["all", "none"] | Sequence[int | Literal["x", "y", "z"]]
 
 
 def find_sided_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
@@ -37,6 +37,13 @@ def find_sided_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
             if len(found) == 1:
                 side[tuple(lower[: found[0]] + lower[found[0] + 1 :])] = index
     return [(index, right[rest]) for rest, index in left.items() if rest in right]
+
+
+def named_axes(names: Iterable[int | str], spatial_dims: int) -> tuple[int, ...]:
+    """Return array axes of x, y and z; numbers are array axes already."""
+    return tuple(
+        name if isinstance(name, int) else spatial_dims - 1 - "xyz".index(name) for name in names
+    )
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Sides:
             return ()
         if mirror == "all":
             return tuple(range(spatial_dims))
-        axes = tuple(int(axis) for axis in mirror)
+        axes = named_axes(mirror, spatial_dims)
         if not set(axes) <= set(range(spatial_dims)):
             raise ValueError(f"mirror: axes are 0 to {spatial_dims - 1}, got {axes}")
         if axes and unsafe:
