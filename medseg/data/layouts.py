@@ -148,7 +148,9 @@ def decathlon(root: Path, *, file: str = "dataset.json", part: str = "training")
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))[part]
         pairs = [
-            (str(entry["image"]), entry.get("label")) if isinstance(entry, dict) else (entry, None)
+            (str(entry["image"]), str(entry.get("label") or ""))
+            if isinstance(entry, dict)
+            else (str(entry), "")
             for entry in listed
         ]
     except (ValueError, KeyError, TypeError) as error:

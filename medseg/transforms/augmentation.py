@@ -128,9 +128,8 @@ def recipe(
         gamma_inverted: Probability of a gamma curve on the negative, keeping mean and deviation.
         gamma: Probability of a gamma curve on the image.
         gamma_range: The exponent.
-        mirror: ``all``, ``none``, or the axes that may be flipped (``x``, ``y``, ``z``, or numbers of
-            array axes), each with probability
-            one half.
+        mirror: ``all``, ``none``, or the axes that may be flipped (``x``, ``y``, ``z``, or numbers
+            of array axes), each with probability one half.
 
     Source:
         nnU-Net 2.8.1, ``get_training_transforms``. Differences: blur and low resolution change

@@ -103,7 +103,6 @@ def test_a_wrong_setting_is_named_with_its_path(write, job, message):
     ("data", "message"),
     [
         ({"patch_voxels": [32, 0]}, "data.patch_voxels[1]: "),
-        ({"patch_voxels": []}, "data.patch_voxels: "),
         ({"spacing": ["1 mm"]}, "data.spacing: "),
         ({"spacing": ["1 mm", "1"]}, "data.spacing[1]: '1' is not a length"),
         ({"spacing": ["1 mm", "-1 mm"]}, "data.spacing[1]: a size is positive, got -1 mm"),
@@ -253,8 +252,6 @@ def test_groups_are_read_from_the_names(write, tmp_path):
     groups = {case.name: case.group for case in cases_of(card, tmp_path / "cells.yaml", None)}
 
     assert groups == {"scan_1": "1", "scan_2": "1", "scan_3": "2", "scan_4": "2"}
-    with pytest.raises(
-        MedsegError, match=r'cells\.yaml: .*finds no group in the case name "scan_1"'
-    ):
-        wrong = read_job(write(card={"groups": {"pattern": r"slide(\d+)"}}))[1]
+    wrong = read_job(write(card={"groups": {"pattern": r"slide(\d+)"}}))[1]
+    with pytest.raises(MedsegError, match=r'cells\.yaml: .*finds no group .* "scan_1"'):
         cases_of(wrong, tmp_path / "cells.yaml", None)
