@@ -39,6 +39,10 @@ TrackingUri = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+METRIC_HELP = (
+    'Repeatable: dice, "nsd:tolerance=2 mm", v_rand:structure=membrane; default: dice iou hd95 '
+    "assd, or AP, PQ, splits, merges and ASSD where labels are objects."
+)
 ModelArgument = Annotated[
     str, typer.Argument(help="A model or run folder, an MLflow run id, or models:/NAME@ALIAS.")
 ]
@@ -77,7 +81,7 @@ def check(
     from medseg.jobs.show import show_check
 
     result = job(card, data_root=data_root, console=_console())
-    _print(result.as_json) if as_json else show_check(result, _console())
+    _print(result.as_json) if as_json else show_check(result, Console())
     if result.faults:
         raise typer.Exit(1)
 
@@ -128,7 +132,7 @@ def train(
         register_as=register,
         console=_console(),
     )
-    _print(result.as_json) if as_json else show_trained(result, _console())
+    _print(result.as_json) if as_json else show_trained(result, Console())
 
 
 @app.command()
@@ -170,7 +174,7 @@ def predict(
         precision=_one_of("--precision", precision, ("fp32", "bf16", "fp16")),
         console=_console(),
     )
-    _print(result.as_json) if as_json else show_predicted(result, output, _console())
+    _print(result.as_json) if as_json else show_predicted(result, output, Console())
     if result.failed:
         raise typer.Exit(1)
 
@@ -184,7 +188,14 @@ def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help='Repeatable: dice, "nsd:tolerance=2 mm"; default: dice iou hd95 assd.'),
+        typer.Option(help=METRIC_HELP),
+    ] = None,
+    trimap: Annotated[
+        str | None,
+        typer.Option(
+            help='Widths of the bands around the border: "1 um,2 um"; default: 1 to 16 voxels.',
+            show_default=False,
+        ),
     ] = None,
     cases: Annotated[
         str | None, typer.Option(help="Names of the cases, separated by commas; default: all.")
@@ -206,6 +217,7 @@ def evaluate(
         card,
         output,
         metrics=metric or [],
+        bands=parse_lengths(trimap, "--trimap") if trimap else (),
         cases=[name.strip() for name in cases.split(",")] if cases else [],
         file_name=file_name,
         data_root=data_root,
@@ -213,23 +225,52 @@ def evaluate(
         device=_one_of("--device", device, ("auto", "cpu", "gpu")),
         console=_console(),
     )
-    _print(result.as_json) if as_json else show_evaluated(result, _console())
+    _print(result.as_json) if as_json else show_evaluated(result, Console())
 
 
 @app.command()
 def compare(
-    evaluations: Annotated[
-        list[Path], typer.Argument(help="Two or more evaluation or run folders.")
+    predictions: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more evaluation or run folders; with --card also folders of label images "
+            "and models."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")],
+    card: Annotated[
+        Path | None,
+        typer.Option(help="Dataset card: judges what is not evaluated yet, and shows the cases."),
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help=METRIC_HELP)] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="Names of the cases, separated by commas; default: all.")
+    ] = None,
+    file_name: Annotated[
+        str, typer.Option(help="Name of a prediction; {case} stands for the case.")
+    ] = "{case}",
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Say whether one model is better than another on the same cases."""
     from medseg.jobs.compare import compare as job
     from medseg.jobs.show import show_compared
 
-    result = job(evaluations, output)
-    _print(result.as_json) if as_json else show_compared(result, _console())
+    result = job(
+        predictions,
+        output,
+        card_file=card,
+        metrics=metric or [],
+        cases=[name.strip() for name in cases.split(",")] if cases else [],
+        file_name=file_name,
+        data_root=data_root,
+        tracking_uri=tracking_uri,
+        device=_one_of("--device", device, ("auto", "cpu", "gpu")),
+        console=_console(),
+    )
+    _print(result.as_json) if as_json else show_compared(result, Console())
 
 
 @app.command()
@@ -249,7 +290,7 @@ def promote(
     from medseg.jobs.show import show_promoted
 
     result = job(run, name=name, alias=alias, tracking_uri=tracking_uri)
-    _print(result.as_json) if as_json else show_promoted(result, _console())
+    _print(result.as_json) if as_json else show_promoted(result, Console())
 
 
 def parse_duration(text: str) -> float:
@@ -267,7 +308,7 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def parse_lengths(text: str) -> list[Length]:
+def parse_lengths(text: str, option: str = "--pixel-size") -> list[Length]:
     """Return the lengths of ``"0.25 um,0.25 um"``.
 
     Raises:
@@ -276,7 +317,7 @@ def parse_lengths(text: str) -> list[Length]:
     try:
         return [Length.parse(part) for part in text.split(",")]
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--pixel-size") from None
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def main() -> None:

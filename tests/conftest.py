@@ -1,7 +1,14 @@
 """What every test may use."""
 
+import contextlib
+import io
+import json
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +30,40 @@ def data_root() -> Path:
             "no real images: set MEDSEG_DATA to the folder that holds isbi2012_em and others"
         )
     return beside[0].parent
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def json(self) -> Any:
+        """What ``--json`` printed."""
+        return json.loads(self.output)
+
+
+def run_command(*words: object) -> Ran:
+    """Run ``medseg`` with these words in this process."""
+    from medseg.cli import main
+
+    output, errors = io.StringIO(), io.StringIO()
+    words_before, sys.argv = sys.argv, ["medseg", *map(str, words)]
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = words_before
+    return Ran(code, output.getvalue(), errors.getvalue())
+
+
+@pytest.fixture(scope="session")
+def medseg() -> Callable[..., Ran]:
+    """The command, run in this process: exit code and what it printed."""
+    return run_command

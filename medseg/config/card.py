@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from medseg.config.reading import Section, checked, read_yaml
 from medseg.config.values import PartSettings, SizeText, array_order, known_to
-from medseg.data.cases import Case, LabelMap, Reading, group_of
+from medseg.data.cases import Case, LabelMap, ObjectMap, Reading, group_of
 from medseg.data.layouts import LAYOUTS, find_cases
 from medseg.data.split import SPLITS
 from medseg.errors import MedsegError
@@ -17,6 +17,7 @@ from medseg.geometry import Unit
 
 LayoutPart = Annotated[PartSettings, known_to(lambda: LAYOUTS)]
 SplitPart = Annotated[PartSettings, known_to(lambda: SPLITS)]
+_LABEL_MAPS: dict[str, type[LabelMap]] = {"semantic": LabelMap, "instance": ObjectMap}
 
 
 class Groups(Section):
@@ -60,16 +61,6 @@ class Card(Section):
     groups: Groups | None = None
     split: SplitPart | None = None
 
-    @field_validator("kind")
-    @classmethod
-    def _classes_only(cls, kind: str) -> str:
-        if kind == "instance":
-            raise ValueError(
-                "label images with a number for each object are not supported yet; draw classes, "
-                "e.g. cell and border, and leave 'kind' out"
-            )
-        return kind
-
     @field_validator("channels")
     @classmethod
     def _some_channel(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,7 +85,7 @@ class Card(Section):
 
     def label_map(self) -> LabelMap:
         """Return the classes and their file values."""
-        return LabelMap(self.labels, ignore=self.ignore)
+        return _LABEL_MAPS[self.kind](self.labels, ignore=self.ignore)
 
     def reading(self) -> Reading:
         """Return how the files are to be understood."""

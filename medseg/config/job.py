@@ -51,7 +51,23 @@ def _normalisations() -> Any:
 
 NetworkPart = Annotated[PartSettings, known_to(_networks)]
 LossPart = Annotated[PartSettings, known_to(_losses)]
-MetricPart = Annotated[PartSettings, known_to(_metrics, lengths=True)]
+
+
+class MetricSettings(PartSettings):
+    """A metric with its settings, and with the structure that it judges if not every one."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings without the name and the structure."""
+        return {key: value for key, value in super().settings.items() if key != "structure"}
+
+    @property
+    def structure(self) -> str:
+        """The only structure that the metric judges; empty for every one."""
+        return str(super().settings.get("structure", ""))
+
+
+MetricPart = Annotated[MetricSettings, known_to(_metrics, lengths=True)]
 AugmentationPart = Annotated[PartSettings, known_to(_augmentations)]
 NormalisationPart = Annotated[PartSettings, known_to(_normalisations)]
 
@@ -154,7 +170,8 @@ def read_job(path: Path, settings: Sequence[str] = ()) -> tuple[TrainJob, Card, 
             f"set {card.name} is {card.spatial_dims}D"
         )
     for number, metric in enumerate(job.metrics):
-        if _metrics().facts(metric.name)["kind"] != "mask":
+        facts = _metrics().facts(metric.name)
+        if facts["kind"] == "instance" and "membrane_definition" not in facts:
             raise MedsegError(
                 f'{path}: metrics[{number}].name: "{metric.name}" judges objects; a trained model '
                 f"draws structures, which metrics of one mask judge, such as dice or nsd"
@@ -167,8 +184,9 @@ class _Metrics(Section):
 
 
 def parse_metrics(texts: Sequence[str]) -> tuple[Any, ...]:
-    """Read metrics of the command line: ``dice``, or ``nsd:tolerance=2 mm``.
+    """Read metrics of the command line: ``dice``, ``nsd:tolerance=2 mm``.
 
+    Of one structure only: ``v_rand:structure=membrane``.
     Without any, the metrics of a job that names none.
 
     Raises:

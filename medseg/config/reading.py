@@ -94,6 +94,8 @@ def override(content: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]
         section = content
         *parents, last = path.strip().split(".")
         for parent in parents:
+            if isinstance(section.get(parent), str):  # a part named without settings
+                section[parent] = {"name": section[parent]}
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise MedsegError(

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +167,22 @@ class LabelMap:
         """File value that is written for each class, background first."""
         return {name: group[0] for name, group in self._values.items()}
 
-    def classes(self, labels: NDArray[np.integer], case: str) -> NDArray[np.int16]:
+    @property
+    def ignored(self) -> int | None:
+        """What :meth:`classes` puts where nobody has judged; None if the files have no such."""
+        return None if self.ignore is None else self.IGNORED
+
+    def voxels(self, labels: NDArray[np.integer[Any]], case: str) -> dict[str, int]:
+        """Return the voxels of each class; those that nobody has judged are left out.
+
+        Raises:
+            MedsegError: As :meth:`classes`.
+        """
+        classes = self.classes(labels, case)
+        counts = np.bincount(classes[classes >= 0].ravel(), minlength=len(self.names))
+        return dict(zip(self.names, counts.tolist(), strict=True))
+
+    def classes(self, labels: NDArray[np.integer[Any]], case: str) -> NDArray[np.integer[Any]]:
         """Turn file values into class indices.
 
         Args:
@@ -195,6 +211,44 @@ class LabelMap:
         table = np.array([known[int(v)] for v in found], np.int16)
         classes: NDArray[np.int16] = table[inverse.reshape(labels.shape)]
         return classes
+
+
+class ObjectMap(LabelMap):
+    """Labels of which every number but 0 is one object of the only structure.
+
+    Args:
+        structures: ``{"background": 0, NAME: 1}``: 1 stands for every number but 0.
+        ignore: File value of voxels that nobody has judged.
+
+    Raises:
+        ValueError: The background is not 0, or there is not exactly one structure, written as 1.
+    """
+
+    def __init__(
+        self, structures: Mapping[str, int | Sequence[int]], *, ignore: int | None = None
+    ) -> None:
+        super().__init__(structures, ignore=ignore)
+        if list(self._values.values()) != [(0,), (1,)]:
+            raise ValueError(
+                "where every number is an object (kind: instance), labels name the background 0 "
+                "and what the objects are, e.g. {background: 0, nucleus: 1}; 1 stands for every "
+                "number but 0"
+            )
+
+    @property
+    def ignored(self) -> int | None:
+        """The file value of voxels that nobody has judged; numbers stay as they are."""
+        return self.ignore
+
+    def voxels(self, labels: NDArray[np.integer[Any]], case: str) -> dict[str, int]:
+        """Return the voxels of the background and of all objects together."""
+        judged = labels.size if self.ignore is None else int(np.sum(labels != self.ignore))
+        drawn = int(np.count_nonzero(labels)) - (labels.size - judged)
+        return dict(zip(self.names, (judged - drawn, drawn), strict=True))
+
+    def classes(self, labels: NDArray[np.integer[Any]], case: str) -> NDArray[np.integer[Any]]:
+        """Return the numbers as they are: each is an object of its own."""
+        return labels
 
 
 def group_of(name: str, *, pattern: str | None = None, consecutive: int = 1) -> str:

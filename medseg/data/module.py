@@ -67,21 +67,55 @@ class Patches(Dataset[dict[str, Any]]):
 
 
 class Epochs(Sampler[tuple[int, int]]):
-    """Indices (epoch, number) of one epoch's patches."""
+    """Indices (epoch, number) of one epoch's patches, from number ``first`` on."""
 
     def __init__(self, length: int) -> None:
         self.length = length
         self.epoch = 0
+        self.first = 0
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, number) for number in range(self.length))
+        return ((self.epoch, number) for number in range(self.first, self.length))
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
+
+
+class PatchLoader(DataLoader[dict[str, Any]]):
+    """Batches of patches, which go on in the middle of an epoch.
+
+    Lightning keeps the state of a loader that has one in its checkpoints.
+    """
+
+    def __init__(self, patches: Patches, epochs: Epochs, *, batch: int, workers: int) -> None:
+        super().__init__(
+            patches,
+            batch_size=batch,
+            sampler=epochs,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        self.epochs = epochs
+        self._taken = self._resumed_at = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        self._taken, self._resumed_at = self._resumed_at, 0
+        self.epochs.first = self._taken * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the epoch were taken; none of the next if all were."""
+        return {"taken": self._taken % len(self)}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Leave out as many batches when the epoch goes on."""
+        self._resumed_at = state_dict["taken"]
 
 
 class WholeImages(Dataset[dict[str, Any]]):
@@ -133,13 +167,8 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return batches of patches."""
-        return DataLoader(
-            self._patches,
-            batch_size=self._batch,
-            sampler=Epochs(self._batch * self._iterations),
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
-        )
+        epochs = Epochs(self._batch * self._iterations)
+        return PatchLoader(self._patches, epochs, batch=self._batch, workers=self._workers)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return whole images, one at a time."""

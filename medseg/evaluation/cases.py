@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,34 @@ from medseg import __version__
 from medseg.errors import MedsegError
 from medseg.evaluation.records import Outcome, Record
 from medseg.geometry import Grid, Length
-from medseg.metrics import METRICS, InstancePair, MaskPair
+from medseg.metrics import METRICS, InstancePair, MaskPair, MembranePair
 from medseg.metrics.masks import image_diagonal
-
-if TYPE_CHECKING:  # the readers of medseg.images are not needed to judge arrays
-    from medseg.images.image import Image
 
 Labels = NDArray[np.integer[Any]]
 Backend = Literal["surface", "voxel"]
 Failure = Literal["missing_prediction", "error"]
-_JUDGES = {"mask": "one structure as a whole", "instance": "the objects of a structure"}
+Kind = Literal["semantic", "instance"]
+Pair = MaskPair | InstancePair | MembranePair
+_JUDGES = {
+    "mask": "one structure as a whole",
+    "instance": "single objects",
+    "membrane": "the cells that a membrane keeps apart",
+}
+
+# What is computed of label images of each kind if nothing is asked for; the first ranks the cases.
+DEFAULT_METRICS: Mapping[Kind, tuple[str, ...]] = {
+    "semantic": ("dice", "iou", "hd95", "assd"),
+    "instance": (
+        "average_precision",
+        "mean_average_precision",
+        "panoptic_quality",
+        "segmentation_quality",
+        "instance_f1",
+        "splits",
+        "merges",
+        "instance_assd",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -33,10 +51,13 @@ class MetricRequest:
         name: Name of the metric in the registry.
         settings: Its settings. A :class:`~medseg.geometry.Length` is converted to the unit of each
             case's grid; a bare number is in that unit already.
+        structure: The structure that it judges; every one if empty. Metrics of membranes must be
+            told which structure the membrane is.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    structure: str = ""
 
     @property
     def settings_text(self) -> str:
@@ -78,16 +99,15 @@ def evaluate_case(
     """
     if not structures:
         raise ValueError(f"{case}: nothing to evaluate: no structure is named")
-    asked = _Asked(case, group, grid, metrics, "mask", backend, failure)
+    asked = _Asked(case, group, grid, metrics, tuple(structures), "semantic", backend, failure)
     asked.check(reference, prediction)
-    judged, left_out = _judged(reference, ignore)
+    judged, left_out = judged_voxels(reference, ignore)
     records = []
     for structure, labels in structures.items():
-        pair = None
+        pairs = None
         if prediction is not None:
-            drawn, predicted = (_mask(array, labels, judged) for array in (reference, prediction))
-            pair = MaskPair(drawn, predicted, grid.spacing, grid.unit, backend)
-        records += asked.records(structure, pair, left_out)
+            pairs = _ClassPairs(reference, prediction, labels, judged, grid, backend)
+        records += asked.records(structure, pairs, left_out)
     return records
 
 
@@ -122,51 +142,102 @@ def evaluate_instances(
         ValueError: An array does not lie on the grid, or nothing is asked for.
         MedsegError: A setting of a metric cannot be used on this case; the message names both.
     """
-    asked = _Asked(case, group, grid, metrics, "instance", "surface", failure)
+    asked = _Asked(case, group, grid, metrics, (structure,), "instance", "surface", failure)
     asked.check(reference, prediction)
-    judged, left_out = _judged(reference, ignore)
-    if judged is not None:
-        reference = reference * judged
-        prediction = None if prediction is None else prediction * judged
-    pair = None
+    judged, left_out = judged_voxels(reference, ignore)
+    pairs = None
     if prediction is not None:
-        pair = InstancePair(reference, prediction, grid.spacing, grid.unit)
-    return asked.records(structure, pair, left_out)
+        pairs = _ObjectPairs(instance_pair(reference, prediction, judged, grid))
+    return asked.records(structure, pairs, left_out)
 
 
-def check_same_grid(case: str, reference: "Image", prediction: "Image") -> None:
-    """Refuse a prediction that does not lie on the reference's grid.
+def evaluate_labels(
+    case: str,
+    group: str,
+    reference: Labels,
+    prediction: Labels | None,
+    grid: Grid,
+    structures: Mapping[str, tuple[int, ...]],
+    metrics: Sequence[MetricRequest],
+    *,
+    kind: Kind,
+    ignore: int | None = None,
+    failure: Failure = "missing_prediction",
+) -> list[Record]:
+    """Return the records of a case whose labels are classes, or numbers of objects.
+
+    Args:
+        case: Name of the case.
+        group: Its group.
+        reference: Label image as drawn.
+        prediction: Label image to be judged; None if there is none.
+        grid: The grid on which both lie.
+        structures: The labels of each structure. Where labels are objects, the only structure is
+            what they are, and its labels do not matter.
+        metrics: What to compute.
+        kind: ``semantic``: labels are classes, see :func:`evaluate_case`; ``instance``: every
+            number is one object, see :func:`evaluate_instances`.
+        ignore: Label of voxels that the reference does not judge.
+        failure: What a prediction of None means.
 
     Raises:
-        MedsegError: The grids differ; the message shows both and says what to do.
+        ValueError: As the two functions.
+        MedsegError: As the two functions.
     """
-    drawn, predicted = reference.grid, prediction.grid
-    if drawn.matches(predicted):
-        return
-    lines = [
-        f"{case}: the prediction lies on another grid than the reference",
-        f"  reference   {drawn.describe()}",
-        f"  prediction  {predicted.describe()}",
-    ]
-    if drawn.describe() == predicted.describe():
-        for which, grid in (("reference", drawn), ("prediction", predicted)):
-            lines.append(f"  the {which + chr(39) + 's':<12} {_place(grid)}")
-    lines.append(
-        "  resample the prediction onto the reference's grid first (nearest neighbour), or predict "
-        "again with medseg predict, which writes on each image's own grid"
-    )
-    raise MedsegError("\n".join(lines))
+    how: dict[str, Any] = {"ignore": ignore, "failure": failure}
+    if kind == "semantic":
+        return evaluate_case(case, group, reference, prediction, grid, structures, metrics, **how)
+    (structure,) = structures
+    return evaluate_instances(case, group, structure, reference, prediction, grid, metrics, **how)
 
 
-def _place(grid: Grid) -> str:
-    first = "unknown"
-    if grid.origin is not None:
-        first = f"({', '.join(f'{x:.6g}' for x in grid.origin)}) {grid.unit}"
-    axes = "unknown"
-    if grid.direction is not None:
-        columns = np.array(grid.direction).T[::-1]
-        axes = ", ".join(f"({' '.join(f'{v:.3g}' for v in column)})" for column in columns)
-    return f"first voxel lies at {first} (x, y, z); its axes point along {axes}"
+def instance_pair(
+    reference: Labels, prediction: Labels, judged: NDArray[np.bool_] | None, grid: Grid
+) -> InstancePair:
+    """Return the objects of two label images, without what is not judged."""
+    if judged is not None:
+        reference, prediction = reference * judged, prediction * judged
+    return InstancePair(reference, prediction, grid.spacing, grid.unit)
+
+
+@dataclass(frozen=True, eq=False)
+class _ClassPairs:
+    """One structure of two class images, as the kinds of metrics want to see it."""
+
+    reference: Labels
+    prediction: Labels
+    labels: tuple[int, ...]
+    judged: NDArray[np.bool_] | None
+    grid: Grid
+    backend: Backend
+
+    @cached_property
+    def mask(self) -> MaskPair:
+        """The structure as a whole."""
+        drawn, predicted = (
+            mask_of(array, self.labels, self.judged) for array in (self.reference, self.prediction)
+        )
+        return MaskPair(drawn, predicted, self.grid.spacing, self.grid.unit, self.backend)
+
+    @cached_property
+    def membrane(self) -> MembranePair:
+        """The structure as a membrane."""
+        drawn, predicted = (
+            ~mask_of(array, self.labels, None) for array in (self.reference, self.prediction)
+        )
+        return MembranePair(drawn, predicted, self.grid.spacing, self.grid.unit, self.judged)
+
+    @property
+    def instance(self) -> InstancePair:
+        """The cells that the structure, a membrane, keeps apart."""
+        return self.membrane.cells
+
+
+@dataclass(frozen=True, eq=False)
+class _ObjectPairs:
+    """Two images of numbered objects, as the metrics of objects want to see them."""
+
+    instance: InstancePair
 
 
 @dataclass(frozen=True)
@@ -177,7 +248,8 @@ class _Asked:
     group: str
     grid: Grid
     metrics: Sequence[MetricRequest]
-    kind: Literal["mask", "instance"]
+    structures: tuple[str, ...]
+    kind: Kind
     backend: Backend
     failure: Failure
 
@@ -194,12 +266,14 @@ class _Asked:
         _ = self._resolved
 
     def records(
-        self, structure: str, pair: MaskPair | InstancePair | None, left_out: int
+        self, structure: str, pairs: _ClassPairs | _ObjectPairs | None, left_out: int
     ) -> list[Record]:
-        """Return the records of one structure; without a pair, its prediction failed."""
+        """Return the records of one structure; without pairs, its prediction failed."""
         found = []
         for request, settings in self._resolved:
-            value, status = self._measure(request.name, settings, pair)
+            if request.structure not in ("", structure):
+                continue
+            value, status = self._measure(request.name, settings, pairs)
             found.append(
                 Record(
                     case=self.case,
@@ -227,9 +301,7 @@ class _Asked:
     def _settings(self, request: MetricRequest) -> dict[str, Any]:
         settings: dict[str, Any] = {}
         try:
-            kind = METRICS.facts(request.name)["kind"]
-            if kind != self.kind:
-                raise ValueError(f"it judges {_JUDGES[kind]}, not {_JUDGES[self.kind]}")
+            self._check_kind(request)
             for key, value in request.settings.items():
                 settings[key] = self.grid.length(value) if isinstance(value, Length) else value
             METRICS.check(request.name, settings, path=f"metrics.{request.name}")
@@ -237,10 +309,41 @@ class _Asked:
             raise MedsegError(f"{self.case}: metric {request.name}: {error}") from error
         return settings
 
+    def _check_kind(self, request: MetricRequest) -> None:
+        """Refuse a metric that cannot judge such labels, or that is not told what it needs."""
+        facts = METRICS.facts(request.name)
+        if request.structure and request.structure not in self.structures:
+            raise ValueError(
+                f'there is no structure "{request.structure}", only {", ".join(self.structures)}'
+            )
+        if self.kind == "instance":
+            if facts["kind"] != "instance":
+                raise ValueError(
+                    f"it judges {_JUDGES[facts['kind']]}, but every label is an object here"
+                )
+        elif facts["kind"] == "membrane" or "membrane_definition" in facts:
+            if not request.structure:
+                raise ValueError(
+                    f"it judges {_JUDGES['membrane']}: say which structure is the membrane "
+                    f"(structure: {self.structures[-1]})"
+                )
+            if self.grid.spatial_dims != 2:
+                raise ValueError("it judges membranes in 2D slices only, this is a volume")
+        elif facts["kind"] != "mask":
+            raise ValueError(
+                f"it judges {_JUDGES[facts['kind']]}, but labels are classes here: it needs a "
+                f"number for each object (kind: instance in the dataset card)"
+            )
+
     def _measure(
-        self, metric: str, settings: Mapping[str, Any], pair: MaskPair | InstancePair | None
+        self,
+        metric: str,
+        settings: Mapping[str, Any],
+        pairs: _ClassPairs | _ObjectPairs | None,
     ) -> tuple[float | None, Outcome]:
         """Return the value that counts, and its status."""
+        seen_as: str = METRICS.facts(metric)["kind"]
+        pair: Pair | None = None if pairs is None else getattr(pairs, seen_as)
         status: Outcome = self.failure if pair is None else pair.status
         if status == "both_empty":
             return None, status
@@ -263,10 +366,12 @@ class _Asked:
     def _definition(self, metric: str) -> str:
         facts = METRICS.facts(metric)
         surface: str = facts["definition"]
+        if self.kind == "semantic" and "membrane_definition" in facts:
+            return str(facts["membrane_definition"])
         return facts.get("voxel_definition", surface) if self.backend == "voxel" else surface
 
 
-def _judged(reference: Labels, ignore: int | None) -> tuple[NDArray[np.bool_] | None, int]:
+def judged_voxels(reference: Labels, ignore: int | None) -> tuple[NDArray[np.bool_] | None, int]:
     """Return the voxels to judge (None for all), and how many are left out."""
     if ignore is None:
         return None, 0
@@ -274,9 +379,10 @@ def _judged(reference: Labels, ignore: int | None) -> tuple[NDArray[np.bool_] | 
     return judged, int(judged.size - np.count_nonzero(judged))
 
 
-def _mask(
+def mask_of(
     array: Labels, labels: tuple[int, ...], judged: NDArray[np.bool_] | None
 ) -> NDArray[np.bool_]:
+    """Return where an image carries one of the labels and is judged."""
     mask: NDArray[np.bool_] = array == labels[0]
     for label in labels[1:]:
         mask |= array == label

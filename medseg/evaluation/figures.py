@@ -9,17 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Picture
 
+from medseg.evaluation.borders import ALONE, COLOURS, BorderMap
 from medseg.evaluation.cases import Labels
 from medseg.evaluation.overlay import Line, bar_length, contours
-from medseg.evaluation.views import ReportCase, View, padded_box, views
+from medseg.evaluation.views import ReportCase, View, padded_box, turn_of, views
 from medseg.evaluation.wording import unit_name
 from medseg.geometry import Unit
 
 SLICES = 24
 CLOSE = 0.7
 _SMALL = 256 * 256
+_PROJECTED = 192
 
 Frame = tuple[float, float, float, float]
 
@@ -43,6 +46,9 @@ class Slice:
         aspect: Height of a pixel over its width.
         reference: Path of the ground-truth border, in half pixels.
         prediction: Path of the predicted border, in half pixels.
+        other: Path of the border of a second prediction.
+        far: Paths of both borders by class of distance, each with its class; see
+            :mod:`medseg.evaluation.borders`.
         caption: Which slice this is.
         sides: What lies at the left, right, top and bottom.
         whole: Frame of the whole picture.
@@ -58,6 +64,8 @@ class Slice:
     aspect: float
     reference: str
     prediction: str
+    other: str
+    far: tuple[tuple[int, str], ...]
     caption: str
     sides: tuple[str, ...]
     whole: Frame
@@ -69,18 +77,23 @@ class Slice:
     @property
     def size(self) -> int:
         """Characters that the slice adds to a report."""
-        return len(self.picture) + len(self.reference) + len(self.prediction)
+        paths = (self.reference, self.prediction, self.other, *(path for _, path in self.far))
+        return len(self.picture) + sum(len(path) for path in paths)
 
 
-def slices(case: ReportCase, budget: int) -> tuple[list[Slice], int]:
+def slices(
+    case: ReportCase, budget: int, borders: BorderMap | None = None
+) -> tuple[list[Slice], int]:
     """Return the slices of a case, and which to show first.
 
     Args:
         case: The images.
         budget: Characters that they may take together; the slice with most disagreement is
             there in any case.
+        borders: How far the borders are from each other, to be shown on the slices.
     """
-    shown, first = views(case, SLICES)
+    far = () if borders is None else (borders.reference, borders.prediction)
+    shown, first = views(case, SLICES, far)
     close = _close_frames(shown)
     key = _slice(shown[first], close[first])
     kept = _spread(len(shown), first, max(1, budget // max(1, key.size)))
@@ -108,6 +121,8 @@ def _slice(view: View, close: Frame | None) -> Slice:
         aspect=view.aspect,
         reference=border_path(view.reference),
         prediction="" if view.prediction is None else border_path(view.prediction),
+        other="" if view.other is None else border_path(view.other),
+        far=_far_paths(view),
         caption=view.caption,
         sides=view.sides,
         whole=whole,
@@ -126,14 +141,35 @@ def border_path(labels: Labels) -> str:
     return "".join(_line_path(line) for line in contours(labels))
 
 
-def _line_path(line: Line) -> str:
+def _far_paths(view: View) -> tuple[tuple[int, str], ...]:
+    """Return both borders as paths by their class of distance, near ones first."""
+    paths: dict[int, list[str]] = {}
+    for labels, far in zip((view.reference, view.prediction), view.far, strict=False):
+        for line in () if labels is None else contours(labels):
+            # A point of the border lies between two pixels, or beyond the image's edge.
+            ends = [
+                tuple(np.clip(side(line).astype(int), 0, np.array(far.shape) - 1).T)
+                for side in (np.floor, np.ceil)
+            ]
+            classes = np.maximum(far[ends[0]], far[ends[1]])
+            steps = np.maximum(classes[1:], classes[:-1])
+            borders = np.flatnonzero(np.diff(steps)) + 1
+            for first, last in zip([0, *borders], [*borders, len(steps)], strict=True):
+                if last > first and steps[first]:
+                    part = _line_path(line[first : last + 1], closed=False)
+                    paths.setdefault(int(steps[first]), []).append(part)
+    return tuple((number, "".join(parts)) for number, parts in sorted(paths.items()))
+
+
+def _line_path(line: Line, *, closed: bool = True) -> str:
     points = np.rint(line[:, ::-1] * 2).astype(int) + 1
     steps = np.diff(points, axis=0)
     # Steps in the same direction become one.
     starts = np.flatnonzero(np.r_[True, (steps[1:] != steps[:-1]).any(axis=1)])
     merged = np.add.reduceat(steps, starts, axis=0)
-    numbers = " ".join(f"{x} {y}" for x, y in merged[:-1].tolist())
-    return f"M{points[0, 0]} {points[0, 1]}l{numbers.replace(' -', '-')}z"
+    kept = merged[:-1] if closed else merged
+    numbers = " ".join(f"{x} {y}" for x, y in kept.tolist())
+    return f"M{points[0, 0]} {points[0, 1]}l{numbers.replace(' -', '-')}{'z' if closed else ''}"
 
 
 def _encode(view: View) -> str:
@@ -173,6 +209,53 @@ def _close(view: View, box: tuple[slice, ...] | None) -> Frame | None:
     top = min(max(0.0, (box[0].start + box[0].stop - tall) / 2), rows - tall)
     left = min(max(0.0, (box[1].start + box[1].stop - wide) / 2), columns - wide)
     return left, top * view.aspect, wide, tall * view.aspect
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The borders of a volume seen from one side: at each place the farthest of what lies behind.
+
+    Args:
+        picture: The picture as a ``data:`` address, clear where there is no border.
+        ratio: Its width over its height.
+        sides: What lies at the left, right, top and bottom; empty if unknown.
+    """
+
+    picture: str
+    ratio: float
+    sides: tuple[str, ...]
+
+
+def projections(case: ReportCase, borders: BorderMap) -> tuple[Projection, ...]:
+    """Return a volume's borders by their distance, seen along each of its axes; none if flat."""
+    if case.grid.spatial_dims != 3:
+        return ()
+    both = np.maximum(borders.reference, borders.prediction)
+    box = padded_box(both > 0)
+    if box is None:
+        return ()
+    both = both[box]
+    made = []
+    for axis in range(3):
+        turn = turn_of(case.grid, axis)
+        seen = turn.apply(both.max(axis=axis))
+        step = -(-max(seen.shape) // _PROJECTED)
+        spare = [(0, -length % step) for length in seen.shape]
+        padded = np.pad(seen, spare)
+        rows, columns = (length // step for length in padded.shape)
+        small = padded.reshape(rows, step, columns, step).max(axis=(1, 3))
+        ratio = columns * turn.spacing[1] / (rows * turn.spacing[0])
+        made.append(Projection(_palette_png(small), round(ratio, 4), turn.sides))
+    return tuple(made)
+
+
+def _palette_png(classes: NDArray[np.uint8]) -> str:
+    picture = Picture.fromarray(classes, "P")
+    colours = ("#000000", *COLOURS, ALONE)
+    picture.putpalette([value for colour in colours for value in bytes.fromhex(colour[1:])])
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True, transparency=0)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _bar(frame: Frame, view: View) -> Bar | None:

@@ -237,12 +237,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Training curves that share an axis."""
+    """Curves that share an axis."""
 
     title: str
     across: tuple[Tick, ...]
     up: tuple[Tick, ...]
     curves: tuple[Curve, ...]
+    note: str
 
 
 def charts(curves: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[Chart, ...]:
@@ -280,7 +281,9 @@ def _chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Ch
         )
         for index, (name, line) in enumerate(lines.items())
     ]
-    return Chart(title, across.ticks, up.ticks, tuple(drawn))
+    name = "IoU" if title == "iou" else title.capitalize()
+    note = "by epoch or step, as logged"
+    return Chart(name, across.ticks, up.ticks, tuple(drawn), note)
 
 
 def _thin(line: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:

@@ -4,6 +4,7 @@ A record holds what was measured and everything that is needed to read it later:
 something was there to measure, which definition was used, on which grid, by which version.
 """
 
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -186,6 +187,17 @@ def read_table(path: Path) -> list[Record]:
     except (OSError, ValueError) as error:
         raise MedsegError(f"{path}: cannot be read as a table of records: {error}") from error
     return from_table(table, source=str(path))
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write plain values as JSON; an existing file is replaced whole.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False)
+    with written_whole(Path(path)) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -11,12 +11,16 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from medseg import __version__
+from medseg.evaluation.bands import MeanWithin, band_charts, summarise_bands
+from medseg.evaluation.borders import ALONE, COLOURS, Share, border_map
 from medseg.evaluation.comparison import Comparison
-from medseg.evaluation.figures import Slice, slices
+from medseg.evaluation.details import CaseDetail, band_widths
+from medseg.evaluation.figures import Projection, Slice, projections, slices
 from medseg.evaluation.intervals import FEWEST_GROUPS
 from medseg.evaluation.overlay import BLUE, YELLOW
 from medseg.evaluation.plots import charts, distributions, paired_plots
 from medseg.evaluation.records import FAILURES, Outcome, Record, written_whole
+from medseg.evaluation.sizes import size_plots
 from medseg.evaluation.summary import (
     ALL_STRUCTURES,
     Summary,
@@ -72,8 +76,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Card:
-    """One case with its pictures."""
+    """One case with its pictures, and where along its borders the error lies."""
 
+    key: int
     case: str
     group: str
     rank: int
@@ -81,6 +86,8 @@ class Card:
     slices: tuple[Slice, ...]
     first: int
     predicted: bool
+    shares: tuple[Share, ...]
+    projections: tuple[Projection, ...]
     rows: tuple[Row, ...]
 
 
@@ -102,6 +109,7 @@ def write_report(
     records: Sequence[Record],
     summary: Sequence[Summary],
     cases: Sequence[ReportCase],
+    details: Sequence[CaseDetail] = (),
     curves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     comparison: Comparison | None = None,
 ) -> None:
@@ -114,12 +122,17 @@ def write_report(
         records: Records of all cases.
         summary: Their summaries.
         cases: Images of the cases to show; :func:`~medseg.evaluation.pick_cases` names those that
-            are worth loading. Further ones are left out.
+            are worth loading. Further ones are left out. In a comparison they may carry a second
+            prediction.
+        details: Sizes, objects and bands around the border of all cases, see
+            :func:`~medseg.evaluation.case_detail`; without them the report has no trimap and no
+            plot of sizes.
         curves: Training curves by name, e.g. ``train/loss`` and ``val/dice``, as points of
             (epoch or step, value).
         comparison: A comparison with other predictions of the same cases.
     """
     overall = _overall(summary)
+    bands = summarise_bands(details)
     columns, rows = _table(records)
     html = _template().render(
         title=title,
@@ -135,6 +148,12 @@ def write_report(
         sections=_sections(records, cases),
         columns=columns,
         rows=rows,
+        far_colours=(*COLOURS, ALONE),
+        bands=bands,
+        band_charts=band_charts(bands),
+        within=_within,
+        sizes=size_plots(records, details),
+        names=_names(cases, comparison),
         charts=charts(curves or {}),
         comparison=comparison,
         paired=paired_plots(comparison) if comparison else (),
@@ -191,6 +210,22 @@ def _sentences(overall: Sequence[Summary], records: Sequence[Record]) -> list[st
     if ignored:
         sentences.append(f"{ignored:,} voxels are marked as not to be judged and were left out.")
     return sentences
+
+
+def _names(cases: Sequence[ReportCase], comparison: Comparison | None) -> tuple[str, ...]:
+    """Return what the lines beside the ground truth are."""
+    if comparison is None:
+        return ("prediction",)
+    second = any(case.other is not None for case in cases)
+    return comparison.names[: 2 if second else 1]
+
+
+def _within(value: MeanWithin) -> str:
+    """Return a share with its interval, e.g. ``0.912 (0.890 to 0.931)``."""
+    text = number(value.mean, "1")
+    if value.low is None:
+        return text
+    return f"{text} ({number(value.low, '1')} to {number(value.high, '1')})"
 
 
 def _count(number_of: int, what: str) -> str:
@@ -256,28 +291,29 @@ def _sections(
         return []
     order = [case.case for case in worst_first(records)]
     _, rows = _table(records)
-    budget = BUDGET // number_shown
-    sections = []
-    for heading, names in picks.items():
-        cards = []
-        for name in names:
-            made, first = slices(given[name], budget)
-            mine = tuple(row for row in rows if row.case == name)
-            cards.append(
-                Card(
-                    case=name,
-                    group=mine[0].group,
-                    rank=order.index(name) + 1,
-                    of=len(order),
-                    slices=tuple(made),
-                    first=first,
-                    predicted=given[name].prediction is not None,
-                    rows=mine,
-                )
-            )
-        if cards:
-            sections.append((heading, cards))
-    return sections
+    limits = {case.grid.unit: band_widths(case.grid)[: len(COLOURS) - 1] for case in cases[::-1]}
+    keys = {name: key for key, name in enumerate(n for names in picks.values() for n in names)}
+
+    def card(name: str) -> Card:
+        case = given[name]
+        borders = border_map(case, limits[case.grid.unit])
+        made, first = slices(case, BUDGET // number_shown, borders)
+        mine = tuple(row for row in rows if row.case == name)
+        return Card(
+            key=keys[name],
+            case=name,
+            group=mine[0].group,
+            rank=order.index(name) + 1,
+            of=len(order),
+            slices=tuple(made),
+            first=first,
+            predicted=case.prediction is not None,
+            shares=borders.shares if borders else (),
+            projections=projections(case, borders) if borders else (),
+            rows=mine,
+        )
+
+    return [(heading, [card(name) for name in names]) for heading, names in picks.items() if names]
 
 
 def _meanings(summary: Sequence[Summary]) -> list[Meaning]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.evaluation.cases import Labels
+from medseg.evaluation.cases import Kind, Labels, instance_pair, judged_voxels
 from medseg.geometry import Grid, Unit
 
 LARGEST_SIDE = 1024
@@ -21,6 +21,7 @@ DETAIL_SIDE = 384
 MARGIN = 0.35
 _SAMPLED = 2_000_000
 _AROUND = 4
+_BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 # Seen from the feet (axial) or from the front (coronal), the patient's left is on the right of
 # the picture; a sagittal slice looks to its left. Key: world axis that the slices stack along.
 _DOWN_AND_RIGHT = {0: ("I", "P"), 1: ("I", "L"), 2: ("P", "L")}
@@ -40,6 +41,7 @@ class ReportCase:
             radiologists hold them; else as they are stored.
         ignore: Label of voxels that the reference does not judge; nothing is drawn there.
         window: Grey values shown as black and white; taken around the structures if not given.
+        other: A second prediction to show beside the first, in a comparison.
 
     Raises:
         ValueError: An array does not lie on the grid.
@@ -52,15 +54,63 @@ class ReportCase:
     grid: Grid
     ignore: int | None = None
     window: tuple[float, float] | None = None
+    other: Labels | None = None
 
     def __post_init__(self) -> None:
-        arrays = {"image": self.image, "reference": self.reference, "prediction": self.prediction}
+        arrays = {
+            "image": self.image,
+            "reference": self.reference,
+            "prediction": self.prediction,
+            "second prediction": self.other,
+        }
         for which, array in arrays.items():
             if array is not None and array.shape != self.grid.shape:
                 raise ValueError(
                     f"{self.case}: {which} of {array.shape} voxels on a grid of "
                     f"{self.grid.shape}; give one channel, without a channel axis"
                 )
+
+
+def report_case(
+    case: str,
+    image: NDArray[Any],
+    reference: Labels,
+    prediction: Labels | None,
+    grid: Grid,
+    *,
+    channels: Sequence[str] = (),
+    kind: Kind = "semantic",
+    ignore: int | None = None,
+    other: Labels | None = None,
+) -> ReportCase:
+    """Return the images of a case as a report shows them.
+
+    Args:
+        case: Name of the case.
+        image: All its channels, (channels, *spatial). The first is shown, of a colour picture
+            its brightness.
+        reference: Label image as drawn.
+        prediction: Label image to be judged; None if there is none.
+        grid: The grid on which all lie.
+        channels: Names of the channels.
+        kind: Where labels are objects (``instance``), found ones get the number of their reference,
+            so that pictures can compare them.
+        ignore: Label of voxels that the reference does not judge.
+        other: A second prediction, likewise.
+    """
+
+    def as_drawn(labels: Labels | None) -> Labels | None:
+        if labels is None or kind == "semantic":
+            return labels
+        judged, _ = judged_voxels(reference, ignore)
+        return instance_pair(reference, labels, judged, grid).prediction_in_reference_ids()
+
+    grey = image[0]
+    if tuple(name.lower() for name in channels) == ("red", "green", "blue"):
+        grey = np.tensordot(np.array(_BRIGHTNESS, np.float32), image, axes=1)
+    return ReportCase(
+        case, grey, reference, as_drawn(prediction), grid, ignore=ignore, other=as_drawn(other)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +126,9 @@ class View:
         caption: Which slice or part this is.
         sides: What lies at the left, right, top and bottom (R, L, A, P, S, I); empty if unknown.
         detail: Part of the view that is worth a closer look, if not that around all borders.
+        other: Labels of a second prediction; None if there are none.
+        far: Classes of distance of the ground-truth and of the predicted border, in the pixels
+            that touch them (see :mod:`medseg.evaluation.borders`); empty if unknown.
     """
 
     grey: NDArray[np.uint8]
@@ -86,6 +139,8 @@ class View:
     caption: str
     sides: tuple[str, ...] = ()
     detail: tuple[slice, slice] | None = None
+    other: Labels | None = None
+    far: tuple[NDArray[np.uint8], ...] = ()
 
     @property
     def aspect(self) -> float:
@@ -98,7 +153,9 @@ class View:
         return _either(self)
 
 
-def views(case: ReportCase, limit: int = 24) -> tuple[list[View], int]:
+def views(
+    case: ReportCase, limit: int = 24, far: tuple[NDArray[np.uint8], ...] = ()
+) -> tuple[list[View], int]:
     """Return what to show of a case, and the position of the view to show first.
 
     A volume is shown slice by slice, first where most voxels disagree. A large flat image is
@@ -107,6 +164,7 @@ def views(case: ReportCase, limit: int = 24) -> tuple[list[View], int]:
     Args:
         case: The images.
         limit: Largest number of slices of a volume.
+        far: Classes of distance of both borders, each (*spatial), to be shown with the images.
     """
     case = _judged(case)
     low, high = case.window or _window(case)
@@ -114,8 +172,8 @@ def views(case: ReportCase, limit: int = 24) -> tuple[list[View], int]:
     grey = np.nan_to_num(grey)  # voxels without a number, outside a scan's field, are black
     case = replace(case, image=grey.astype(np.uint8))
     if case.grid.spatial_dims == 3:
-        return _slices(case, limit)
-    flat = _flat(case)
+        return _slices(case, limit, far)
+    flat = _flat(case, far)
     return flat, len(flat) - 1
 
 
@@ -123,8 +181,10 @@ def _judged(case: ReportCase) -> ReportCase:
     if case.ignore is None:
         return case
     judged = case.reference != case.ignore
-    prediction = None if case.prediction is None else case.prediction * judged
-    return replace(case, reference=case.reference * judged, prediction=prediction)
+    prediction, other = (
+        None if labels is None else labels * judged for labels in (case.prediction, case.other)
+    )
+    return replace(case, reference=case.reference * judged, prediction=prediction, other=other)
 
 
 def _either(shown: ReportCase | View) -> NDArray[np.bool_]:
@@ -260,7 +320,9 @@ def choose_slices(
     return [int(index) for index in chosen], worst
 
 
-def _slices(case: ReportCase, limit: int) -> tuple[list[View], int]:
+def _slices(
+    case: ReportCase, limit: int, far: tuple[NDArray[np.uint8], ...]
+) -> tuple[list[View], int]:
     axis = slicing_axis(case.grid)
     others = tuple(a for a in range(3) if a != axis)
     held = np.asarray(_either(case).any(axis=others))
@@ -271,49 +333,68 @@ def _slices(case: ReportCase, limit: int) -> tuple[list[View], int]:
     def plane(volume: NDArray[Any], index: int) -> NDArray[Any]:
         return turn.apply(np.take(volume, index, axis=axis))
 
+    def labels(volume: Labels | None, index: int) -> Labels | None:
+        return None if volume is None else plane(volume, index)
+
     shown = [
         View(
             grey=plane(case.image, index),
             reference=plane(case.reference, index),
-            prediction=None if case.prediction is None else plane(case.prediction, index),
+            prediction=labels(case.prediction, index),
             spacing=turn.spacing,
             unit=case.grid.unit,
             caption=f"slice {index + 1} of {case.grid.shape[axis]}",
             sides=turn.sides,
+            other=labels(case.other, index),
+            far=tuple(plane(classes, index) for classes in far),
         )
         for index in chosen
     ]
     return shown, chosen.index(worst)
 
 
-def _flat(case: ReportCase) -> list[View]:
+def _flat(case: ReportCase, far: tuple[NDArray[np.uint8], ...]) -> list[View]:
     longest = max(case.grid.shape)
     step = -(-longest // LARGEST_SIDE)
     everything = slice(0, case.grid.shape[0]), slice(0, case.grid.shape[1])
     if step == 1:
         detail = _worst_window(_wrong(case), DETAIL_SIDE // 2) if longest > DETAIL_SIDE else None
-        return [replace(_flat_view(case, everything, 1, "whole image"), detail=detail)]
+        return [replace(_flat_view(case, everything, 1, "whole image", far), detail=detail)]
     part = _worst_window(_wrong(case), DETAIL_SIDE)
     (top, bottom), (left, right) = ((p.start, p.stop) for p in part)
     place = f"detail where most is wrong, x {left} to {right}, y {top} to {bottom} px"
     return [
-        _flat_view(case, everything, step, "whole image"),
-        _flat_view(case, part, 1, place),
+        _flat_view(case, everything, step, "whole image", far),
+        _flat_view(case, part, 1, place, far),
     ]
 
 
-def _flat_view(case: ReportCase, part: tuple[slice, slice], step: int, caption: str) -> View:
-    grey = case.image[part]
-    rows, columns = (length // step for length in grey.shape)
-    blocks = grey[: rows * step, : columns * step].reshape(rows, step, columns, step)
+def _flat_view(
+    case: ReportCase,
+    part: tuple[slice, slice],
+    step: int,
+    caption: str,
+    far: tuple[NDArray[np.uint8], ...],
+) -> View:
+    rows, columns = ((p.stop - p.start) // step for p in part)
     thin = tuple(slice(step // 2, length * step, step) for length in (rows, columns))
+
+    def blocks(image: NDArray[Any]) -> NDArray[Any]:
+        whole = image[part][: rows * step, : columns * step]
+        return whole.reshape(rows, step, columns, step)
+
+    def labels(image: Labels | None) -> Labels | None:
+        return None if image is None else image[part][thin]
+
     return View(
-        grey=blocks.mean(axis=(1, 3)).astype(np.uint8),
+        grey=blocks(case.image).mean(axis=(1, 3)).astype(np.uint8),
         reference=case.reference[part][thin],
-        prediction=None if case.prediction is None else case.prediction[part][thin],
+        prediction=labels(case.prediction),
         spacing=(case.grid.spacing[0] * step, case.grid.spacing[1] * step),
         unit=case.grid.unit,
         caption=caption,
+        other=labels(case.other),
+        far=tuple(blocks(classes).max(axis=(1, 3)) for classes in far),
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -55,7 +54,7 @@ def check(card_file: Path, *, data_root: Path | None = None, console: Console) -
     voxels: Counter[str] = Counter()
     grids: Counter[str] = Counter()
     present: Counter[str] = Counter()
-    for case in track(cases, "reading", console=console, transient=True):
+    for case in track(cases, "reading", console=console, disable=not console.is_terminal):
         try:
             counts, grid = _read(case, card)
         except (MedsegError, ValueError, OSError) as error:
@@ -88,9 +87,7 @@ def _read(case: Case, card: Card) -> tuple[dict[str, int], str]:
     if case.labels is None:
         return {}, reading.image(case).grid.describe()
     image, reference = reading.pair(case)
-    classes = labels.classes(reference.array, case.name)
-    counts = np.bincount(classes[classes >= 0].ravel(), minlength=len(labels.names))
-    return dict(zip(labels.names, counts.tolist(), strict=True)), image.grid.describe()
+    return labels.voxels(reference.array, case.name), image.grid.describe()
 
 
 def _split_faults(card: Card, cases: Sequence[Case]) -> list[str]:

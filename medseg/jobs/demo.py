@@ -57,7 +57,7 @@ data:
   dataset: organs.yaml
   spacing: [1 mm, 1 mm, 1.5 mm]
   patch_voxels: [40, 40, 32]
-network: {name: unet, channels: [12, 24, 48]}
+network: {name: unet, channels: [16, 32, 64]}
 augmentation: light
 train: {batch: 2, learning_rate: 3.0e-3, seed: 7}
 metrics: [dice, iou, hd95, assd, {name: nsd, tolerance: 1 mm}]

@@ -1,6 +1,6 @@
 """Hold predictions against the ground truth: records, summary and report."""
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +13,35 @@ from medseg.config import Card, cases_of, parse_metrics, read_card
 from medseg.data import Case
 from medseg.errors import MedsegError
 from medseg.evaluation import (
+    DEFAULT_METRICS,
+    CaseDetail,
     MetricRequest,
     Record,
-    ReportCase,
     Summary,
-    check_same_grid,
-    evaluate_case,
+    band_widths,
+    bands_table,
+    case_detail,
+    evaluate_labels,
+    object_records,
     overlay_png,
     pick_cases,
     summarise,
+    summarise_bands,
     summary_json,
+    write_json,
     write_report,
     write_table,
+    written_whole,
 )
-from medseg.images import image_suffix, is_image_file, read_labels
+from medseg.geometry import Length, Unit
+from medseg.images import image_suffix, is_image_file
 from medseg.inference import ModelSpec
+from medseg.jobs.labels import judged_labels, pictured
 from medseg.jobs.parts import metric_requests
 from medseg.jobs.predict import load_model, predict_cases
 
 CASES_SHOWN = 12
+PREDICTIONS = "predictions.json"  # the label file of each case, for comparisons
 OVERLAYS = 3  # of the worst cases, as pictures of their own beside the report
 
 
@@ -75,6 +85,7 @@ def evaluate(
     output: Path,
     *,
     metrics: Sequence[str] = (),
+    bands: Sequence[Length] = (),
     cases: Sequence[str] = (),
     file_name: str = "{case}",
     data_root: Path | None = None,
@@ -89,8 +100,9 @@ def evaluate(
             or a model folder, a run or ``models:/NAME@ALIAS``, which then predicts the cases.
         card_file: The data set.
         output: Folder of the results; made if it is not there.
-        metrics: What to compute, e.g. ``dice`` and ``nsd:tolerance=2 mm``; Dice, IoU, HD95 and
-            ASSD if empty.
+        metrics: What to compute, e.g. ``dice`` and ``nsd:tolerance=2 mm``. If empty: Dice, IoU,
+            HD95 and ASSD; AP, PQ, splits, merges and ASSD of objects where labels are objects.
+        bands: Widths of the bands around the ground-truth border; 1 to 16 voxels if empty.
         cases: Names of the cases; all if empty.
         file_name: Name of a prediction's file without its suffix; ``{case}`` stands for the case.
         data_root: Folder below which the card's root lies.
@@ -103,7 +115,7 @@ def evaluate(
     """
     card = read_card(card_file)
     chosen = _chosen(cases_of(card, card_file, data_root), cases, card)
-    requests = metric_requests(parse_metrics(metrics))
+    requests = metric_requests(parse_metrics(metrics or DEFAULT_METRICS[card.kind]))
     files = _masks(predictions, chosen, file_name)
     if files is None:
         model = load_model(predictions, tracking_uri=tracking_uri, device=device)
@@ -121,7 +133,15 @@ def evaluate(
         )
     facts = {"data set": card.name, "cases": str(len(chosen)), "predictions": predictions}
     return evaluate_files(
-        chosen, files, card, requests, output, title=card.name, facts=facts, console=console
+        chosen,
+        files,
+        card,
+        requests,
+        output,
+        bands=bands,
+        title=card.name,
+        facts=facts,
+        console=console,
     )
 
 
@@ -136,8 +156,16 @@ def check_references(cases: Sequence[Case], card: Card, requests: Sequence[Metri
     for case in cases:
         reference = reading.labels(case)
         classes = labels.classes(reference.array, case.name)
-        structures = {name: (index,) for name, index in labels.structures.items()}
-        evaluate_case(case.name, case.group, classes, None, reference.grid, structures, requests)
+        evaluate_labels(
+            case.name,
+            case.group,
+            classes,
+            None,
+            reference.grid,
+            _structures(card),
+            requests,
+            kind=card.kind,
+        )
 
 
 def check_classes(spec: ModelSpec, card: Card) -> None:
@@ -146,6 +174,11 @@ def check_classes(spec: ModelSpec, card: Card) -> None:
     Raises:
         MedsegError: They do.
     """
+    if card.kind == "instance":
+        raise MedsegError(
+            f"the model {spec.name} labels classes, but each label of the data set {card.name} is "
+            f"an object\n  predict first, number the objects, and evaluate the folder"
+        )
     written = card.label_map().written
     if not spec.structures.items() <= written.items():
         raise MedsegError(
@@ -159,6 +192,10 @@ def _values(structures: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in structures.items())
 
 
+def _structures(card: Card) -> dict[str, tuple[int, ...]]:
+    return {name: (index,) for name, index in card.label_map().structures.items()}
+
+
 def evaluate_files(
     cases: Sequence[Case],
     files: Mapping[str, Path],
@@ -166,6 +203,7 @@ def evaluate_files(
     requests: Sequence[MetricRequest],
     output: Path,
     *,
+    bands: Sequence[Length] = (),
     title: str,
     facts: Mapping[str, str],
     curves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
@@ -179,36 +217,30 @@ def evaluate_files(
         card: The data set.
         requests: The metrics.
         output: Folder of the results.
+        bands: Widths of the bands around the ground-truth border; 1 to 16 voxels of the first case
+            if empty.
         title: Of the report.
         facts: What the report says about the evaluation.
         curves: Training curves for the report.
         console: Where progress is shown.
     """
     output.mkdir(parents=True, exist_ok=True)
-    labels = card.label_map()
-    structures = {name: (index,) for name, index in labels.structures.items()}
     records: list[Record] = []
+    details: list[CaseDetail] = []
+    widths: dict[Unit, Sequence[Length]] = {}
     for case in track(cases, "evaluating", console=console, disable=not console.is_terminal):
-        judged = _load(case, files.get(case.name), card, with_image=False)
-        records += evaluate_case(
-            case.name,
-            case.group,
-            judged.reference,
-            judged.prediction,
-            judged.grid,
-            structures,
-            requests,
-            ignore=labels.IGNORED if labels.ignore is not None else None,
-        )
+        judged = judged_labels(case, files.get(case.name), card)
+        what = (case.name, case.group, judged.reference, judged.prediction, judged.grid)
+        how: dict[str, Any] = {"kind": card.kind, "ignore": card.label_map().ignored}
+        records += evaluate_labels(*what, _structures(card), requests, **how)
+        usual = widths.setdefault(judged.grid.unit, band_widths(judged.grid))
+        details.append(case_detail(*what, _structures(card), widths=bands or usual, **how))
     summaries = summarise(records)
     result = Evaluated(records, summaries, output)
-    write_table(records, output / "records.csv")
-    write_table(records, output / "records.parquet")
-    (output / "summary.json").write_text(json.dumps(summary_json(summaries), indent=2) + "\n")
+    _write_tables(result, details, files)
     by_name = {case.name: case for case in cases}
     shown = [
-        _load(by_name[name], files.get(name), card, with_image=True)
-        for name in pick_cases(records, CASES_SHOWN)
+        pictured(by_name[name], files.get(name), card) for name in pick_cases(records, CASES_SHOWN)
     ]
     overlays = output / "overlays"
     overlays.mkdir(exist_ok=True)
@@ -221,29 +253,27 @@ def evaluate_files(
         records=records,
         summary=summaries,
         cases=shown,
+        details=details,
         curves=curves,
     )
     return result
 
 
-def _load(case: Case, file: Path | None, card: Card, *, with_image: bool) -> ReportCase:
-    reading, labels = card.reading(), card.label_map()
-    image, reference = reading.pair(case) if with_image else (None, reading.labels(case))
-    prediction = None
-    if file is not None:
-        predicted = read_labels(
-            file, axes=card.label_axes, spacing=reading.spacing, unit=reading.unit
-        )
-        check_same_grid(case.name, reference, predicted)
-        prediction = labels.classes(predicted.array, f"{case.name} (prediction)")
-    return ReportCase(
-        case=case.name,
-        image=reference.array if image is None else image.channels_first[0],
-        reference=labels.classes(reference.array, case.name),
-        prediction=prediction,
-        grid=reference.grid,
-        ignore=labels.IGNORED if labels.ignore is not None else None,
-    )
+def _write_tables(
+    result: Evaluated, details: Sequence[CaseDetail], files: Mapping[str, Path]
+) -> None:
+    """Write what was measured, and which files it was measured on, for programs."""
+    output = result.folder
+    tables = {"records": result.records, "objects": object_records(details)}
+    for name, records in tables.items():
+        for suffix in (".csv", ".parquet") if records else ():
+            write_table(records, output / f"{name}{suffix}")
+    write_json(summary_json(result.summaries), output / "summary.json")
+    with written_whole(output / "trimap.csv") as aside:
+        bands_table(summarise_bands(details)).to_csv(aside, index=False)
+    # Relative, so that a run's folder can be moved.
+    places = {case: os.path.relpath(file, output) for case, file in files.items()}
+    write_json(places, output / PREDICTIONS)
 
 
 def _chosen(cases: Sequence[Case], names: Sequence[str], card: Card) -> list[Case]:

@@ -24,8 +24,14 @@ def split_of(job: TrainJob, card: Card, cases: Sequence[Case], source: Path) -> 
     """Return the split that the job asks for, else the card, else one by group.
 
     Raises:
-        MedsegError: It cannot be made, or a case in it has no labels.
+        MedsegError: It cannot be made, a case in it has no labels, or the labels are objects.
     """
+    if card.kind == "instance":
+        raise MedsegError(
+            f"{source}: {card.name} has a number for each object (kind: instance), and training "
+            f"on objects is not there yet\n  draw classes, with one for the border between cells "
+            f"(background, cell, border), and train on these; medseg evaluate judges objects"
+        )
     part = job.data.split or card.split
     name, settings = (part.name, part.settings) if part else ("group", {})
     try:
@@ -119,4 +125,4 @@ def mirror_axes(job: TrainJob, card: Card) -> tuple[int, ...]:
 
 def metric_requests(metrics: Sequence[Any]) -> list[MetricRequest]:
     """Return the metrics of a job."""
-    return [MetricRequest(part.name, metric_settings(part)) for part in metrics]
+    return [MetricRequest(part.name, metric_settings(part), part.structure) for part in metrics]

@@ -57,7 +57,8 @@ def summary_lines(summaries: Iterable["Summary"]) -> Table:
     failures: dict[str, int] = {}
     for one in summaries:
         unit = "" if one.unit == "1" else f" ({one.unit})"
-        rows.setdefault(one.structure, {})[f"{one.label}{unit}"] = _mean(one)
+        settings = f"\n{one.settings}" if one.settings else ""
+        rows.setdefault(one.structure, {})[f"{one.metric}{unit}{settings}"] = _mean(one)
         failures[one.structure] = one.n_missed + one.n_false + one.n_error
     metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
     table = Table("structure", *metrics, "failures")

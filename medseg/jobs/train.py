@@ -124,6 +124,7 @@ def train(
             f"{folder / 'evaluation' / 'report.html'}\n"
             f"  change the job or its seed, or give --runs another folder"
         )
+    check_references(judged_of(split)[1], card, metric_requests(job.metrics))
     folder.mkdir(parents=True, exist_ok=True)
     console.print(
         f"{card.name}: {len(split.train)} cases to train, {len(split.validation)} to validate, "
@@ -152,7 +153,6 @@ def train(
         for name, text in papers.items():
             run.text(text, name)
         if not (folder / "model").is_dir():
-            check_references(work.judged[1], card, metric_requests(job.metrics))
             _save(_fit(work), papers, folder)
         model = Model.load(folder / "model", how.device)
         evaluated = _evaluate(work, model)
@@ -186,12 +186,10 @@ class _Work:
     run: "TrackedRun"
     console: Console
 
-    @property
-    def judged(self) -> tuple[str, Sequence[Case]]:
-        """The cases on which the model is judged, and which part of the split they are."""
-        return (
-            ("test", self.split.test) if self.split.test else ("validation", self.split.validation)
-        )
+
+def judged_of(split: Split) -> tuple[str, Sequence[Case]]:
+    """Return the cases on which a model is judged, and which part of the split they are."""
+    return ("test", split.test) if split.test else ("validation", split.validation)
 
 
 def _fit(work: _Work) -> Model:
@@ -273,7 +271,12 @@ def _data(work: _Work, preparation: Preparation) -> "DataModule":
     prepared = {
         part: [
             prepare_case(case, reading, labels, preparation)
-            for case in track(cases, f"preparing {part}", console=work.console, transient=True)
+            for case in track(
+                cases,
+                f"preparing {part}",
+                console=work.console,
+                disable=not work.console.is_terminal,
+            )
         ]
         for part, cases in (("train", work.split.train), ("validation", work.split.validation))
     }
@@ -302,7 +305,7 @@ def _save(model: Model, papers: Mapping[str, str], folder: Path) -> None:
 
 def _evaluate(work: _Work, model: Model) -> Evaluated:
     """Judge the model on the test cases; on the validation cases, and say so, if there are none."""
-    run, (part, cases) = work.run, work.judged
+    run, (part, cases) = work.run, judged_of(work.split)
     output = run.folder / "evaluation"
     predicted = predict_cases(
         model, cases, work.card.reading(), run.folder / "predictions", console=work.console
@@ -366,7 +369,7 @@ def _digests(split: Split, console: Console) -> dict[str, dict[str, str]]:
             for file in (*case.images, case.labels)
             if file is not None
         }
-        for case in track(cases, "hashing files", console=console, transient=True)
+        for case in track(cases, "hashing files", console=console, disable=not console.is_terminal)
     }
 
 

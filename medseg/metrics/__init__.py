@@ -17,6 +17,7 @@ from medseg.metrics.instances import (
 from medseg.metrics.masks import METRICS, MaskPair, Status
 from medseg.metrics.matching import InstancePair, Matching
 from medseg.metrics.membranes import (
+    MembranePair,
     MembraneScore,
     MembraneScores,
     membrane_scores,
@@ -44,6 +45,7 @@ __all__ = [
     "InstancePair",
     "MaskPair",
     "Matching",
+    "MembranePair",
     "MembraneScore",
     "MembraneScores",
     "Status",

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
 
 from medseg.geometry import Unit
-from medseg.metrics.contingency import Contingency, Indices, Runs, checked_labels
+from medseg.metrics.contingency import Contingency, Indices, Labels, Runs, checked_labels
 from medseg.metrics.masks import Status, check_same_shape, checked_spacing, image_diagonal
 
 Floats = NDArray[np.float64]
@@ -151,6 +151,23 @@ class InstancePair:
         if threshold not in self._matchings:
             self._matchings[threshold] = self._match(threshold)
         return self._matchings[threshold]
+
+    def prediction_in_reference_ids(self, threshold: float = 0.5) -> Labels:
+        """Return the predicted labels with found objects numbered like their references.
+
+        Objects that stand for none get numbers above all of the reference, so that a voxel is
+        right if both images carry one number.
+
+        Raises:
+            ValueError: ``threshold`` is not in [0, 1).
+        """
+        match, runs = self.matching(threshold), self.runs
+        numbers = np.arange(len(runs.predicted_ids), dtype=np.int64) + int(runs.reference_ids[-1])
+        numbers += 1
+        numbers[match.prediction] = runs.reference_ids[match.reference]
+        numbers[runs.predicted_ids == 0] = 0
+        renumbered: Labels = np.repeat(numbers[runs.prediction], runs.length)
+        return renumbered.reshape(runs.shape)
 
     def _match(self, threshold: float) -> Matching:
         cells = np.flatnonzero(self.iou > threshold)

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.metrics.matching import InstancePair
+from medseg.geometry import Unit
+from medseg.metrics.masks import METRICS, Status, checked_spacing
+from medseg.metrics.matching import InstancePair, ratio
 from medseg.metrics.regions import v_info, v_rand
 from medseg.metrics.topology import thin, warp
 
@@ -110,29 +113,92 @@ def label_cells(cells: Mask) -> NDArray[np.int32]:
     return labels
 
 
-def pixel_error(reference_cells: NDArray[Any], predicted_cells: NDArray[Any]) -> float:
-    """Return the share of pixels on the wrong side of the membrane.
+class MembranePair:
+    """The cells that membranes keep apart, as drawn and as predicted.
 
     Args:
-        reference_cells: (*spatial); nonzero inside cells, 0 on membranes.
-        predicted_cells: (*spatial), likewise.
-
-    Returns:
-        Unitless, 0 to 1. It counts the width of membranes as much as a leak between two cells:
-        the challenge dropped it.
+        reference_cells: (y, x); nonzero inside cells, 0 on membranes.
+        predicted_cells: (y, x), likewise.
+        spacing: Distance of neighbouring pixels along each array axis; 1 if not given.
+        unit: Unit of the spacing: ``mm``, ``um``, ``nm`` or ``px``.
+        judged: Pixels that count; all if None.
 
     Raises:
-        ValueError: Shapes differ.
+        ValueError: The images are not 2D or of different shapes, or the spacing is not positive
+            and finite.
     """
-    cells, predicted = np.asarray(reference_cells) != 0, np.asarray(predicted_cells) != 0
-    if cells.shape != predicted.shape:
-        raise ValueError(f"reference of {cells.shape} and prediction of {predicted.shape} pixels")
-    return float(np.mean(cells != predicted))
+
+    def __init__(
+        self,
+        reference_cells: NDArray[Any],
+        predicted_cells: NDArray[Any],
+        spacing: Sequence[float] | None = None,
+        unit: str | Unit = Unit.PX,
+        judged: Mask | None = None,
+    ) -> None:
+        self.reference_cells = np.asarray(reference_cells) != 0
+        self.predicted_cells = np.asarray(predicted_cells) != 0
+        _check_images(self.reference_cells, self.predicted_cells)
+        self.spacing = checked_spacing(spacing, 2)
+        self.unit = Unit(unit)
+        self.judged = np.ones(self.reference_cells.shape, bool) if judged is None else judged
+
+    @property
+    def status(self) -> Status:
+        """``both_empty`` without any membrane; one that was missed or invented can be measured."""
+        membrane = ~(self.reference_cells & self.predicted_cells) & self.judged
+        return "ok" if membrane.any() else "both_empty"
+
+    @cached_property
+    def cells(self) -> InstancePair:
+        """The cells as objects, the predicted membrane thinned to one pixel.
+
+        Cells hang together over edges, not corners. Where the reference is not judged it has no
+        cell, so that :mod:`medseg.metrics.regions` leaves these pixels out.
+        """
+        return InstancePair(
+            label_cells(self.reference_cells & self.judged),
+            label_cells(~thin(~self.predicted_cells)),
+            self.spacing,
+            self.unit,
+        )
 
 
-def warping_error(
-    reference_cells: NDArray[Any], predicted_cells: NDArray[Any], *, reach: float = math.inf
-) -> float:
+@METRICS.register(
+    "pixel_error",
+    best=0.0,
+    worst=1.0,
+    unit="1",
+    kind="membrane",
+    definition="pixel-error/v1",
+)
+def pixel_error(pair: MembranePair) -> float:
+    """Share of pixels on the wrong side of the membrane.
+
+    It counts the width of membranes as much as a leak between two cells: the challenge dropped it.
+
+    Args:
+        pair: The cells as drawn and as predicted.
+
+    Returns:
+        Unitless, 0 to 1. NaN if no pixel is judged.
+
+    Source:
+        Arganda-Carreras et al., doi:10.3389/fnana.2015.00142, at one threshold.
+    """
+    wrong = (pair.reference_cells != pair.predicted_cells) & pair.judged
+    return ratio(int(np.count_nonzero(wrong)), int(np.count_nonzero(pair.judged)))
+
+
+@METRICS.register(
+    "warping_error",
+    best=0.0,
+    worst=1.0,
+    unit="1",
+    kind="membrane",
+    definition="warping-error/simple-points/v1",
+)
+def warping_error(pair: MembranePair, *, reach: float = math.inf) -> float:
     """Share of pixels that stay wrong after bending the reference's membranes without cutting any.
 
     Counts leaks, cuts, holes and specks by the pixels that mark them, and forgives membranes that
@@ -140,32 +206,32 @@ def warping_error(
     cannot be reached by bending and stays wrong.
 
     Args:
-        reference_cells: (y, x); nonzero inside cells, 0 on membranes.
-        predicted_cells: (y, x), likewise.
-        reach: How far from the drawn membrane's edge, in pixels, it may be bent.
+        pair: The cells as drawn and as predicted.
+        reach: How far from the drawn membrane's edge it may be bent, in the pair's unit.
 
     Returns:
-        Unitless, 0 (the same cells up to bending) to 1.
+        Unitless, 0 (the same cells up to bending) to 1. NaN if no pixel is judged.
 
     Raises:
-        ValueError: The images are not 2D or of different shapes, or ``reach`` is negative.
+        ValueError: ``reach`` is negative.
 
     Source:
         Jain et al., CVPR 2010, doi:10.1109/CVPR.2010.5539950. The bending is not unique, so other
         programs differ by a few pixels; its connectivity rules, and slips in the drawing, weigh
         much. For 2D slices only.
     """
-    cells, predicted = np.asarray(reference_cells) != 0, np.asarray(predicted_cells) != 0
-    _check_images(cells, predicted)
     if not reach >= 0:
-        raise ValueError(f"reach is a distance of 0 or more pixels, got {reach}")
-    allowed = np.ones(cells.shape, bool)
+        raise ValueError(f"reach is a distance of 0 or more, got {reach}")
+    cells, predicted = pair.reference_cells, pair.predicted_cells
+    allowed = pair.judged
     if math.isfinite(reach) and cells.any() and not cells.all():
         far = np.maximum(
-            ndimage.distance_transform_edt(cells), ndimage.distance_transform_edt(~cells)
+            ndimage.distance_transform_edt(cells, sampling=pair.spacing),
+            ndimage.distance_transform_edt(~cells, sampling=pair.spacing),
         )
-        allowed = far <= reach
-    return float(np.mean(warp(~cells, ~predicted, allowed) != ~predicted))
+        allowed = allowed & (far <= reach * (1 + 1e-6))
+    wrong = (warp(~cells, ~predicted, allowed) != ~predicted) & pair.judged
+    return ratio(int(np.count_nonzero(wrong)), int(np.count_nonzero(pair.judged)))
 
 
 def _check_images(cells: NDArray[Any], predicted: NDArray[Any]) -> None:

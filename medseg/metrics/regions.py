@@ -3,6 +3,9 @@
 Used for neurons and membranes, where cells fill the image and one leak joins two of them. The
 reference's background (the membrane) is not judged unless asked for: where exactly a thin membrane
 was drawn says more about the pen than about the cells.
+
+They judge label images of cells and, as ``membrane_definition`` says, also the cells that a drawn
+and a predicted membrane keep apart (:class:`~medseg.metrics.membranes.MembranePair`).
 """
 
 import math
@@ -90,6 +93,7 @@ def adapted_rand(
     unit="1",
     kind="instance",
     definition="adapted-rand-error/self-pairs/v1",
+    membrane_definition="adapted-rand-error/self-pairs/thinned-membrane/v1",
 )
 def adapted_rand_error(pair: InstancePair, *, background: Background = "ignore") -> float:
     """One minus the F score of joining the right voxels; see :func:`adapted_rand`.
@@ -114,6 +118,7 @@ def adapted_rand_error(pair: InstancePair, *, background: Background = "ignore")
     unit="1",
     kind="instance",
     definition="v-rand/alpha-half/v1",
+    membrane_definition="v-rand/alpha-half/thinned-membrane/v1",
 )
 def v_rand(pair: InstancePair, *, background: Background = "ignore") -> float:
     """Rand F score: harmonic mean of the precision and recall of joined voxel pairs.
@@ -141,6 +146,7 @@ def v_rand(pair: InstancePair, *, background: Background = "ignore") -> float:
     unit="bit",
     kind="instance",
     definition="voi-split/v1",
+    membrane_definition="voi-split/thinned-membrane/v1",
 )
 def voi_split(pair: InstancePair, *, background: Background = "ignore") -> float:
     """Uncertainty of the predicted segment, given the true cell: high where cells were cut up.
@@ -169,6 +175,7 @@ def voi_split(pair: InstancePair, *, background: Background = "ignore") -> float
     unit="bit",
     kind="instance",
     definition="voi-merge/v1",
+    membrane_definition="voi-merge/thinned-membrane/v1",
 )
 def voi_merge(pair: InstancePair, *, background: Background = "ignore") -> float:
     """Uncertainty of the true cell, given the predicted segment: high where cells were joined.
@@ -196,6 +203,7 @@ def voi_merge(pair: InstancePair, *, background: Background = "ignore") -> float
     unit="1",
     kind="instance",
     definition="v-info/alpha-half/v1",
+    membrane_definition="v-info/alpha-half/thinned-membrane/v1",
 )
 def v_info(pair: InstancePair, *, background: Background = "ignore") -> float:
     """Information that both images share, over the mean of what each holds.

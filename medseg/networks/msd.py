@@ -11,14 +11,12 @@ from math import sqrt
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from medseg.networks.base import NETWORKS, Network
-from medseg.networks.layers import CONV, mirror, spatial_size
-from medseg.networks.msd_blocked import blocked_msd
+from medseg.networks.layers import CONV, spatial_size
+from medseg.networks.msd_operator import Backend, mixed_scale_dense
 
-_CONVOLVE = {2: F.conv2d, 3: F.conv3d}
 _WIDEST_DILATION = {2: 10, 3: 5}
 
 
@@ -35,18 +33,20 @@ class MSDNet(Network):
         out_channels: Classes, background included.
         depth: Number of dilated layers.
         width: Channels that each layer adds.
-        dilations: Dilations in voxels, cycled over the channels of all layers; 1 to 10 by
-            default, 1 to 5 in 3D. On an image with a side of n voxels none exceeds n - 1 there.
+        dilations: Dilations in voxels, cycled over the channels of all layers, each one number or
+            one per axis, slowest first; 1 to 10 by default, 1 to 5 in 3D. On an image with a side
+            of n voxels none exceeds n - 1 there.
         padding_mode: ``reflect`` mirrors the image and the features at the edges, as published.
-        engine: ``blocked`` computes the same as ``plain`` by large matrix products, with a
-            fraction of the time and the memory, and in the weights' own precision also under
-            autocast; its gradient can be taken once only.
+        backend: What computes it; ``medseg networks --backends`` lists them. All give the same;
+            ``auto`` takes the fastest that runs here. But for ``reference`` the gradient can be
+            taken once only, and sums have the weights' own precision also under autocast.
 
     Shape:
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: No layer, channel or dilation; or, in ``forward``, an image side of one voxel.
+        ValueError: No layer, channel or dilation, or one for too few axes; or, in ``forward``, an
+            image side of one voxel, or a backend that does not run here.
     """
 
     def __init__(
@@ -57,20 +57,20 @@ class MSDNet(Network):
         *,
         depth: int = 100,
         width: int = 1,
-        dilations: Sequence[int] | None = None,
+        dilations: Sequence[int | Sequence[int]] | None = None,
         padding_mode: Literal["reflect", "zeros"] = "reflect",
-        engine: Literal["blocked", "plain"] = "blocked",
+        backend: Backend = "auto",
     ) -> None:
         super().__init__(spatial_dims, in_channels, out_channels)
-        cycle = tuple(dilations or range(1, _WIDEST_DILATION[spatial_dims] + 1))
-        if min(depth, width, *cycle) < 1:
+        cycle = _per_axis(dilations or range(1, _WIDEST_DILATION[spatial_dims] + 1), spatial_dims)
+        if min(depth, width, *(d for steps in cycle for d in steps)) < 1:
             raise ValueError(
-                f"depth, width and dilations are 1 or more, got {depth}, {width}, {list(cycle)}"
+                f"depth, width and dilations are 1 or more, got {depth}, {width}, {dilations}"
             )
         self.depth = depth
         self.width = width
         self.padding_mode = padding_mode
-        self.engine = engine
+        self.backend = backend
         self.minimum_size = ((2 if padding_mode == "reflect" else 1),) * spatial_dims
         maps = range(depth * width)
         self.dilations = tuple(cycle[m % len(cycle)] for m in maps)
@@ -103,41 +103,37 @@ class MSDNet(Network):
             raise ValueError(
                 f"image of {size} voxels: mirroring needs {self.minimum_size[0]} along every axis"
             )
-        if self.engine == "plain":
-            return self._plain(image)
-        return blocked_msd(
+        return mixed_scale_dense(
             image,
             list(self.filters),
             self.biases,
-            *self.head.parameters(),
-            dilations=self.dilations,
-            reflect=self.padding_mode == "reflect",
+            self.dilations,
+            self.padding_mode,
+            head_weight=self.head.weight,
+            head_bias=self.head.bias,
+            width=self.width,
+            backend=self.backend,
         )
 
     def receptive_field(self) -> tuple[int, ...]:
         """Return the voxels that one output voxel sees, per axis."""
-        widest = (
-            max(self.dilations[m : m + self.width])
-            for m in range(0, len(self.dilations), self.width)
+        layers = [
+            self.dilations[first : first + self.width]
+            for first in range(0, len(self.dilations), self.width)
+        ]
+        return tuple(
+            1 + 2 * sum(max(steps[axis] for steps in layer) for layer in layers)
+            for axis in range(self.spatial_dims)
         )
-        return (1 + 2 * sum(widest),) * self.spatial_dims
 
-    def _plain(self, image: Tensor) -> Tensor:
-        """Return the logits as the paper's words say it: the reference of the other engine."""
-        features = image
-        for layer in range(self.depth):
-            first = layer * self.width
-            new = [self._map(features, m) for m in range(first, first + self.width)]
-            features = torch.cat([features, *new], dim=1)
-        logits: Tensor = self.head(features)
-        return logits
 
-    def _map(self, features: Tensor, m: int) -> Tensor:
-        """Return the ``m``-th feature map of all the earlier ones."""
-        reach = tuple(min(self.dilations[m], max(n - 1, 1)) for n in spatial_size(features))
-        convolve = _CONVOLVE[self.spatial_dims]
-        weights, bias = self.filters[m], self.biases[m : m + 1]
-        if self.padding_mode == "reflect":
-            padded = mirror(features, [(d, d) for d in reach])
-            return torch.relu(convolve(padded, weights, bias, dilation=reach))
-        return torch.relu(convolve(features, weights, bias, padding=reach, dilation=reach))
+def _per_axis(
+    dilations: Sequence[int | Sequence[int]], spatial_dims: int
+) -> list[tuple[int, ...]]:
+    """Return every dilation with one number per axis."""
+    cycle = [(d,) * spatial_dims if isinstance(d, int) else tuple(d) for d in dilations]
+    if any(len(steps) != spatial_dims for steps in cycle):
+        raise ValueError(
+            f"a dilation is one number or {spatial_dims}, one per axis, got {list(dilations)}"
+        )
+    return cycle

@@ -131,10 +131,12 @@ def fit(
     with quiet():
         trainer.fit(module, data, ckpt_path=checkpoint if resumed else None, weights_only=True)
     trainer.save_checkpoint(checkpoint, weights_only=False)
-    if not best.best_model_path:
+    kept = folder / "best.ckpt"
+    if not kept.is_file():
         raise MedsegError("training ended before its first validation; give it more time")
-    module.load_state_dict(_read_checkpoint(Path(best.best_model_path))["state_dict"])
-    score = float(best.best_model_score) if best.best_model_score is not None else 0.0
+    state = _read_checkpoint(kept)
+    module.load_state_dict(state["state_dict"])
+    score = float(state["callbacks"][best.state_key]["best_model_score"])
     return FitResult(score, schedule.steps, schedule.seconds, resumed)
 
 

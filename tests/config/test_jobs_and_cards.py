@@ -202,7 +202,10 @@ def test_a_wrong_metric_of_the_command_line_is_refused(text, message):
         ({"groups": {"pattern": "("}}, 'groups.pattern: "(" is no regular expression'),
         ({"groups": {"pattern": "dish"}}, 'groups.pattern: "dish" has no bracket'),
         ({"split": {"name": "group", "test": "some"}}, "split.test: "),
-        ({"kind": "instance"}, "kind: label images with a number for each object"),
+        (
+            {"kind": "instance", "labels": {"background": 0, "cell": 1, "border": 2}},
+            "labels: where every number is an object (kind: instance)",
+        ),
         ({"spatial_dims": 4}, "spatial_dims: "),
         ({"name": "a/b"}, "name: "),
     ],

@@ -71,10 +71,16 @@ def test_overrides_change_a_copy_and_make_sections_that_are_not_there():
     assert content == {"train": {"epochs": 100}}
 
 
+def test_a_part_that_has_only_a_name_takes_a_setting():
+    assert override({"network": "unet"}, ["network.depth=3"]) == {
+        "network": {"name": "unet", "depth": 3}
+    }
+
+
 def test_an_override_says_how_it_is_written():
     with pytest.raises(MedsegError, match="write overrides as key=value"):
         override({}, ["train.epochs"])
-    with pytest.raises(MedsegError, match=r"network\.depth: network is 'unet', not a section"):
-        override({"network": "unet"}, ["network.depth=3"])
+    with pytest.raises(MedsegError, match=r"train\.epochs\.x: epochs is 3, not a section"):
+        override({"train": {"epochs": 3}}, ["train.epochs.x=1"])
     with pytest.raises(MedsegError, match=r"train\.epochs=\[3: the value is not readable"):
         override({}, ["train.epochs=[3"])

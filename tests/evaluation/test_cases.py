@@ -244,5 +244,5 @@ def test_a_metric_of_another_kind_is_refused():
     labels = squares((2, 2))
     with pytest.raises(MedsegError, match=r"metric dice: it judges one structure as a whole"):
         instances(labels, labels, ["dice"])
-    with pytest.raises(MedsegError, match=r"metric splits: it judges the objects of a structure"):
+    with pytest.raises(MedsegError, match=r"metric splits: it judges single objects, but labels are c"):
         evaluate(labels, labels, [MetricRequest("splits")])

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from medseg.metrics import (
     InstancePair,
+    MembranePair,
     adapted_rand,
     membrane_scores,
     pixel_error,
@@ -133,27 +134,27 @@ def test_the_best_threshold_counts_for_each_score():
 
 
 def test_pixel_error_is_the_share_of_wrong_pixels():
-    assert pixel_error(two_rooms(20), two_rooms(21)) == 2 / 41
+    assert pixel_error(MembranePair(two_rooms(20), two_rooms(21))) == 2 / 41
 
 
 def test_a_membrane_drawn_a_little_aside_is_no_warping_error():
-    assert warping_error(two_rooms(20, 5), two_rooms(23, 5)) == 0.0
-    assert warping_error(two_rooms(20, 3), two_rooms(19, 7)) == 0.0
-    assert pixel_error(two_rooms(20, 5), two_rooms(23, 5)) == 6 / 41
+    assert warping_error(MembranePair(two_rooms(20, 5), two_rooms(23, 5))) == 0.0
+    assert warping_error(MembranePair(two_rooms(20, 3), two_rooms(19, 7))) == 0.0
+    assert pixel_error(MembranePair(two_rooms(20, 5), two_rooms(23, 5))) == 6 / 41
 
 
 def test_a_leak_and_a_speck_are_warping_errors_of_one_pixel_each():
     leaking = two_rooms(20)
     leaking[7, 20] = True
-    assert warping_error(two_rooms(20), leaking) == 1 / 41**2
+    assert warping_error(MembranePair(two_rooms(20), leaking)) == 1 / 41**2
     leaking[30, 5] = False
-    assert warping_error(two_rooms(20), leaking) == 2 / 41**2
+    assert warping_error(MembranePair(two_rooms(20), leaking)) == 2 / 41**2
 
 
 def test_bending_stays_within_reach():
     # Three columns change sides on each edge; the third lies 3 pixels from it.
-    assert warping_error(two_rooms(20, 5), two_rooms(23, 5), reach=2.0) == 2 / 41
-    assert warping_error(two_rooms(20, 5), two_rooms(23, 5), reach=3.0) == 0.0
+    assert warping_error(MembranePair(two_rooms(20, 5), two_rooms(23, 5)), reach=2.0) == 2 / 41
+    assert warping_error(MembranePair(two_rooms(20, 5), two_rooms(23, 5)), reach=3.0) == 0.0
 
 
 def test_scores_of_a_reference_without_cells_are_nan():

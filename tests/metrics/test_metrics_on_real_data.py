@@ -10,6 +10,7 @@ from scipy import ndimage
 from medseg.metrics import (
     InstancePair,
     MaskPair,
+    MembranePair,
     adapted_rand,
     average_precision,
     ctc_det,
@@ -163,7 +164,8 @@ def test_damaged_membranes(data_root, key):
     assert v_rand(pair) == pytest.approx(published, abs=1e-6)
     split_and_merge = expected["skimage_VOI_split_merge_ignore0"]
     assert [voi_split(pair), voi_merge(pair)] == pytest.approx(split_and_merge, abs=1e-6)
-    assert pixel_error(cells, damaged) == pytest.approx(expected["pixel_error"], abs=1e-6)
+    membranes = MembranePair(cells, damaged)
+    assert pixel_error(membranes) == pytest.approx(expected["pixel_error"], abs=1e-6)
     scores = membrane_scores(cells, damaged.astype(float), thresholds=[0.5], thinned=False)
     assert scores.curve[0].v_rand == pytest.approx(v_rand(pair))
     assert scores.curve[0].membrane_f1 == pytest.approx(expected["membrane_dice"], abs=1e-6)
@@ -176,7 +178,9 @@ def test_wide_membranes_cost_little_after_thinning_and_bending(data_root):
     raw = membrane_scores(cells, wider.astype(float), thresholds=[0.5], thinned=False)
     thinned = membrane_scores(cells, wider.astype(float), thresholds=[0.5])
     assert raw.v_rand < thinned.v_rand
-    assert warping_error(cells, wider) < 0.05 * pixel_error(cells, wider)
+    assert warping_error(MembranePair(cells, wider)) < 0.05 * pixel_error(
+        MembranePair(cells, wider)
+    )
 
 
 FRAMES = range(6)
