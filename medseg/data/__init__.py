@@ -4,6 +4,7 @@
 """
 
 from medseg.data.cases import Case, LabelMap, ObjectMap, Reading, group_of
+from medseg.data.digests import file_digests
 from medseg.data.layouts import LAYOUTS, find_cases
 from medseg.data.split import SPLITS, Split
 
@@ -15,6 +16,7 @@ __all__ = [
     "ObjectMap",
     "Reading",
     "Split",
+    "file_digests",
     "find_cases",
     "group_of",
 ]

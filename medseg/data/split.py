@@ -7,7 +7,7 @@ the split's hash goes into the run, so that two runs can be told apart or compar
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -38,6 +38,31 @@ class Split:
     def hash(self) -> str:
         """SHA-256 of the parts' case names, 64 hex digits."""
         return hashlib.sha256(json.dumps(self.names, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All cases of the three parts."""
+        return (*self.train, *self.validation, *self.test)
+
+    def refuse_copies(self, files: Mapping[str, Mapping[str, str]]) -> None:
+        """Refuse an image that is in two parts of the split under two names.
+
+        Args:
+            files: From :func:`~medseg.data.digests.file_digests`.
+
+        Raises:
+            MedsegError: Names both cases.
+        """
+        seen: dict[tuple[str, ...], tuple[str, str]] = {}
+        for part in ("train", "validation", "test"):
+            for case in getattr(self, part):
+                image = tuple(files[case.name].values())[: len(case.images)]
+                before, name = seen.setdefault(image, (part, case.name))
+                if before != part:
+                    raise MedsegError(
+                        f"{case.name} ({part}) is the same image as {name} ({before}): the files "
+                        f"are equal\n  remove one of them, or put both into one group"
+                    )
 
 
 SPLITS: Registry[Split] = Registry("split", given=("cases",))

@@ -10,7 +10,7 @@ import pandas as pd
 from medseg.evaluation.details import CaseDetail
 from medseg.evaluation.intervals import RESAMPLES, interval
 from medseg.evaluation.plots import Axis, Chart, Curve, Tick
-from medseg.evaluation.wording import number, unit_name
+from medseg.evaluation.wording import length, unit_name
 
 _VALUES = ("band_accuracy", "band_iou", "rest_accuracy", "rest_iou")
 _CHARTS = {"Accuracy": "accuracy", "IoU": "iou"}
@@ -133,7 +133,7 @@ def _chart(title: str, value: str, rows: Sequence[BandSummary], unit: str) -> Ch
     up = Axis.over([*drawn, 1.0])
     step = 100 / (len(rows) - 1)
     across = tuple(
-        Tick(round(step * place, 2), number(row.width, unit)) for place, row in enumerate(rows)
+        Tick(round(step * place, 2), length(row.width or 0.0)) for place, row in enumerate(rows)
     )
     curves = tuple(
         Curve(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.evaluation.views import ReportCase
-from medseg.evaluation.wording import number, unit_name
+from medseg.evaluation.wording import length, unit_name
 from medseg.geometry import Length
 from medseg.metrics import Border, MaskPair
 
@@ -121,7 +121,7 @@ def _paint(classes: Classes, points: NDArray[np.float32], found: NDArray[np.intp
 
 def _shares(areas: NDArray[np.float64], limits: Sequence[Length]) -> tuple[Share, ...]:
     unit = unit_name(str(limits[0].unit))
-    texts = [number(limit.value, str(limit.unit)) for limit in limits]
+    texts = [length(limit.value) for limit in limits]
     named = [f"to {texts[0]} {unit}"]
     named += [f"{a} to {b}" for a, b in pairwise(texts)]
     named += [f"over {texts[-1]}", "no counterpart"]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medseg.evaluation.details import CaseDetail, JudgedObject
 from medseg.evaluation.plots import PALETTE, Axis, Tick
@@ -13,6 +13,8 @@ from medseg.geometry import Unit
 SHOWN = 1500  # more dots hide each other, and fill the file
 _TITLED = 600
 _TICKS = 6
+# Marks in each power of ten: dense ones first; a wide span takes whole powers, then every other.
+_ROUND = ((1, 2, 5), (1, 3), (1,))
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,12 @@ def size_plots(records: Sequence[Record], details: Sequence[CaseDetail]) -> tupl
     """
     if not details:
         return ()
-    grid = details[0].grid
-    same = [
-        d for d in details if (d.grid.unit, d.grid.spatial_dims) == (grid.unit, grid.spatial_dims)
-    ]
-    size = _size_unit(grid.unit, grid.spatial_dims)
+    alike = details[0].grid.unit, details[0].grid.spatial_dims
+    same = [d for d in details if (d.grid.unit, d.grid.spatial_dims) == alike]
+    size, divisor = _size_unit(*alike)
     if any(detail.objects for detail in same):
-        return tuple(plot for plot in _of_objects(same, size) if plot is not None)
-    sizes = {(d.case, name): value for d in same for name, value in d.sizes.items()}
+        return tuple(plot for plot in _of_objects(same, size, divisor) if plot is not None)
+    sizes = {(d.case, name): value / divisor for d in same for name, value in d.sizes.items()}
     asked = list(dict.fromkeys((r.metric, r.settings, r.unit) for r in records))
     lengths = [metric for metric in asked if metric[2] in set(Unit)]
     chosen = dict.fromkeys([*asked[:1], *lengths[:1]])
@@ -76,10 +76,13 @@ def size_plots(records: Sequence[Record], details: Sequence[CaseDetail]) -> tupl
     return tuple(plot for plot in plots if plot is not None)
 
 
-def _size_unit(unit: Unit, spatial_dims: int) -> str:
+def _size_unit(unit: Unit, spatial_dims: int) -> tuple[str, float]:
+    """Return how sizes are written, and what they are divided by for that."""
     if unit is Unit.PX:
-        return "pixels" if spatial_dims == 2 else "voxels"
-    return f"{unit_name(unit)}{'²' if spatial_dims == 2 else '³'}"
+        return ("pixels" if spatial_dims == 2 else "voxels"), 1.0
+    if (unit, spatial_dims) == (Unit.MM, 3):
+        return "ml", 1000.0
+    return f"{unit_name(unit)}{'²' if spatial_dims == 2 else '³'}", 1.0
 
 
 def _of_structures(
@@ -101,8 +104,15 @@ def _of_structures(
     return _scatter(name, unit, points, size_unit, higher_is_better(metric[0]))
 
 
-def _of_objects(details: Sequence[CaseDetail], size_unit: str) -> list[Scatter | None]:
-    drawn = [(d, o) for d in details for o in d.objects if o.reference_id is not None]
+def _of_objects(
+    details: Sequence[CaseDetail], size_unit: str, divisor: float
+) -> list[Scatter | None]:
+    drawn = [
+        (d, replace(o, size=o.size / divisor))
+        for d in details
+        for o in d.objects
+        if o.reference_id is not None
+    ]
     invented = sum(len(d.objects) for d in details) - len(drawn)
     step = -(-len(drawn) // SHOWN) or 1
     shown = drawn[::step]
@@ -169,12 +179,12 @@ def _scatter(
 def _log_ticks(low: float, high: float) -> tuple[Tick, ...]:
     """Return round marks on a logarithmic axis, in per cent of it."""
     powers = range(math.floor(low), math.ceil(high) + 1)
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        values = [step * 10.0**power for power in powers for step in steps]
-        values = [value for value in values if low <= math.log10(value) <= high]
-        if len(values) <= _TICKS:
-            break
-    else:
-        values = values[:: -(-len(values) // _TICKS)]
+    ends = 10**low, 10**high
+    choices = [[step * 10.0**power for power in powers for step in steps] for steps in _ROUND]
+    choices += [[10.0**power for power in powers[::stride]] for stride in (2, 3, 5)]
+    even = Axis.over(ends)
+    choices.append([even.low + even.step * i for i in range(7)])
+    inside = [[v for v in values if ends[0] <= v <= ends[1]] for values in choices]
+    values = next((v for v in inside if 2 <= len(v) <= _TICKS), inside[-1][:_TICKS])
     places = [round(100 * (math.log10(value) - low) / (high - low), 2) for value in values]
-    return tuple(Tick(place, f"{value:,g}") for place, value in zip(places, values, strict=True))
+    return tuple(Tick(place, f"{value:,.6g}") for place, value in zip(places, values, strict=True))

@@ -48,6 +48,11 @@ def number(value: float | None, unit: str) -> str:
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.3g}"
 
 
+def length(value: float) -> str:
+    """Return a length that was asked for, as it was: 1 stays 1, 3.90625 becomes 3.906."""
+    return f"{value:.4g}"
+
+
 def higher_is_better(metric: str) -> bool:
     """Tell whether larger values of a metric are better ones."""
     facts = METRICS.facts(metric)

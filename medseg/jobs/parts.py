@@ -38,7 +38,7 @@ def split_of(job: TrainJob, card: Card, cases: Sequence[Case], source: Path) -> 
         split = SPLITS.build(name, cases, **settings)
     except ValueError as error:
         raise MedsegError(f"{source}: {error}") from None
-    for case in (*split.train, *split.validation, *split.test):
+    for case in split.cases:
         if case.labels is None:
             raise MedsegError(f"{case.name}: there is no label file for it, but the split uses it")
     return split

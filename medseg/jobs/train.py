@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,25 +12,17 @@ from rich.console import Console
 from rich.progress import track
 
 from medseg import __version__
-from medseg.config import Card, TrainJob, array_order, cases_of, read_job, to_yaml
-from medseg.data import Case, Split
+from medseg.config import cases_of, read_job, to_yaml
+from medseg.data import Case, Split, file_digests
 from medseg.errors import MedsegError
-from medseg.inference import Model, ModelSpec
+from medseg.inference import Model
 from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
-from medseg.jobs.parts import (
-    metric_requests,
-    model_spec,
-    preparation_of,
-    sagittal_axis_of,
-    split_of,
-)
+from medseg.jobs.fitting import How, Work, fit_model, save_model
+from medseg.jobs.parts import metric_requests, split_of
 from medseg.jobs.predict import predict_cases, torch_device
-from medseg.transforms import Preparation
 
 if TYPE_CHECKING:
-    from medseg.data.module import DataModule
     from medseg.tracking import TrackedRun
-    from medseg.training import SegmentationModule
 
 RESULT = "result.json"
 
@@ -108,8 +98,10 @@ def train(
     job, card, card_file = read_job(job_file, settings)
     how = How(time_budget, torch_device(device), precision, workers)
     split = split_of(job, card, cases_of(card, card_file, data_root), job_file)
-    files = _digests(split, console)
-    _refuse_copies(split, files)
+    files = file_digests(
+        track(split.cases, "hashing files", console=console, disable=not console.is_terminal)
+    )
+    split.refuse_copies(files)
     provenance = {
         "job_hash": job.hash,
         "split_hash": split.hash,
@@ -145,7 +137,7 @@ def train(
         "split.json": json.dumps(split.names, indent=2),
         "data_sha256.json": json.dumps(files, indent=2),
     }
-    work = _Work(job, job_file, card, split, provenance, how, run, console)
+    work = Work(job, job_file, card, split, provenance, how, run, console)
     with run:
         run.params({**job.model_dump(mode="json"), "time_budget_s": time_budget})
         run.params({"environment": environment()})
@@ -153,7 +145,7 @@ def train(
         for name, text in papers.items():
             run.text(text, name)
         if not (folder / "model").is_dir():
-            _save(_fit(work), papers, folder)
+            save_model(fit_model(work), papers, folder)
         model = Model.load(folder / "model", how.device)
         evaluated = _evaluate(work, model)
         name = card.name if register_as is None else register_as
@@ -163,147 +155,12 @@ def train(
     return result
 
 
-@dataclass(frozen=True)
-class How:
-    """What belongs to the command line: how long, and on which computer."""
-
-    time_budget: float | None
-    device: str
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    workers: int
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What the steps of one training share."""
-
-    job: TrainJob
-    job_file: Path
-    card: Card
-    split: Split
-    provenance: Mapping[str, Any]
-    how: How
-    run: "TrackedRun"
-    console: Console
-
-
 def judged_of(split: Split) -> tuple[str, Sequence[Case]]:
     """Return the cases on which a model is judged, and which part of the split they are."""
     return ("test", split.test) if split.test else ("validation", split.validation)
 
 
-def _fit(work: _Work) -> Model:
-    """Return the model with the weights that validated best."""
-    import pytorch_lightning as pl
-
-    from medseg.training import fit
-
-    job, settings = work.job, work.job.train
-    preparation = preparation_of(
-        job, work.card, work.split.train, work.card.reading(), work.card.label_map()
-    )
-    spec = model_spec(job, work.card, preparation, dict(work.provenance))
-    pl.seed_everything(settings.seed, verbose=False)
-    try:
-        module = _module(work, spec)
-        data = _data(work, preparation)
-    except ValueError as error:
-        raise MedsegError(f"{work.job_file}: {error}") from error
-    fitted = fit(
-        module,
-        data,
-        folder=work.run.folder / "checkpoints",
-        epochs=settings.epochs,
-        iterations_per_epoch=settings.iterations_per_epoch,
-        validate_every=settings.validate_every,
-        warmup=settings.warmup_iterations,
-        time_budget=work.how.time_budget,
-        patience=settings.patience,
-        ema=settings.ema,
-        gradient_clip=settings.gradient_clip,
-        device="gpu" if work.how.device == "cuda" else "cpu",
-        precision=work.how.precision,
-        send=lambda step, values: work.run.metrics(values, step),
-    )
-    work.run.metrics({f"fit/{key}": float(v) for key, v in asdict(fitted).items()}, fitted.steps)
-    work.console.print(
-        f"trained {fitted.steps} steps in {timedelta(seconds=round(fitted.seconds))}; best "
-        f"validation Dice {fitted.best_dice:.4f}"
-    )
-    return Model(
-        replace(spec, provenance={**work.provenance, "fit": asdict(fitted)}), module.network
-    )
-
-
-def _module(work: _Work, spec: ModelSpec) -> "SegmentationModule":
-    from medseg.losses import LOSSES, DeepSupervision
-    from medseg.training import SegmentationModule
-
-    loss, settings = work.job.loss, work.job.train
-    return SegmentationModule(
-        spec.build_network(),
-        DeepSupervision(LOSSES.build(loss.name, **loss.settings)),
-        structures=work.card.label_map().structures,
-        window_voxels=spec.window_voxels,
-        optimiser=settings.optimiser,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        momentum=settings.momentum,
-    )
-
-
-def _data(work: _Work, preparation: Preparation) -> "DataModule":
-    """Read and prepare the training and validation cases."""
-    from medseg.data.module import DataModule, prepare_case
-    from medseg.transforms import AUGMENTATIONS, PatchSampler, find_sided_pairs
-
-    job, card = work.job, work.card
-    labels, reading = card.label_map(), card.reading()
-    patch = array_order(job.data.patch_voxels)
-    augmentation = AUGMENTATIONS.build(
-        job.augmentation.name,
-        card.spatial_dims,
-        patch,
-        sagittal_axis_of(card),
-        find_sided_pairs(labels.names),
-        **job.augmentation.settings,
-    )
-    prepared = {
-        part: [
-            prepare_case(case, reading, labels, preparation)
-            for case in track(
-                cases,
-                f"preparing {part}",
-                console=work.console,
-                disable=not work.console.is_terminal,
-            )
-        ]
-        for part, cases in (("train", work.split.train), ("validation", work.split.validation))
-    }
-    return DataModule(
-        prepared["train"],
-        prepared["validation"],
-        sampler=PatchSampler(patch, foreground=job.train.foreground),
-        augmentation=augmentation,
-        batch=job.train.batch,
-        iterations_per_epoch=job.train.iterations_per_epoch,
-        seed=job.train.seed,
-        workers=work.how.workers,
-    )
-
-
-def _save(model: Model, papers: Mapping[str, str], folder: Path) -> None:
-    """Write the model folder whole or not at all."""
-    fresh = folder / "model.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    model.save(fresh)
-    for name, text in papers.items():
-        (fresh / name).write_text(text, encoding="utf-8")
-    fresh.rename(folder / "model")
-
-
-def _evaluate(work: _Work, model: Model) -> Evaluated:
+def _evaluate(work: Work, model: Model) -> Evaluated:
     """Judge the model on the test cases; on the validation cases, and say so, if there are none."""
     run, (part, cases) = work.run, judged_of(work.split)
     output = run.folder / "evaluation"
@@ -358,40 +215,6 @@ def _register(
     scores = {slug(key): value for key, value in evaluated.headline.items()}
     tags = {**model.spec.provenance, "test": scores}
     return register(uri, name, tags=tags, tracking_uri=tracking_uri).uri
-
-
-def _digests(split: Split, console: Console) -> dict[str, dict[str, str]]:
-    """Return the SHA-256 of each file that the split uses, by case, its images first."""
-    cases = (*split.train, *split.validation, *split.test)
-    return {
-        case.name: {
-            "/".join(file.parts[-2:]): _file_sha256(file)
-            for file in (*case.images, case.labels)
-            if file is not None
-        }
-        for case in track(cases, "hashing files", console=console, disable=not console.is_terminal)
-    }
-
-
-def _refuse_copies(split: Split, files: Mapping[str, Mapping[str, str]]) -> None:
-    """Refuse an image that is in two parts of the split under two names."""
-    seen: dict[tuple[str, ...], tuple[str, str]] = {}
-    for part in ("train", "validation", "test"):
-        for case in getattr(split, part):
-            image = tuple(files[case.name].values())[: len(case.images)]
-            before, name = seen.setdefault(image, (part, case.name))
-            if before != part:
-                raise MedsegError(
-                    f"{case.name} ({part}) is the same image as {name} ({before}): the files are "
-                    f"equal\n  remove one of them, or put both into one group"
-                )
-
-
-def _file_sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    for part in sorted(file.iterdir()) if file.is_dir() else [file]:
-        digest.update(part.read_bytes())
-    return digest.hexdigest()
 
 
 def _sha256(content: Any) -> str:

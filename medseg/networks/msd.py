@@ -103,14 +103,15 @@ class MSDNet(Network):
             raise ValueError(
                 f"image of {size} voxels: mirroring needs {self.minimum_size[0]} along every axis"
             )
+        weight, bias = self.head.parameters()
         return mixed_scale_dense(
             image,
             list(self.filters),
             self.biases,
             self.dilations,
             self.padding_mode,
-            head_weight=self.head.weight,
-            head_bias=self.head.bias,
+            head_weight=weight,
+            head_bias=bias,
             width=self.width,
             backend=self.backend,
         )
@@ -127,9 +128,7 @@ class MSDNet(Network):
         )
 
 
-def _per_axis(
-    dilations: Sequence[int | Sequence[int]], spatial_dims: int
-) -> list[tuple[int, ...]]:
+def _per_axis(dilations: Sequence[int | Sequence[int]], spatial_dims: int) -> list[tuple[int, ...]]:
     """Return every dilation with one number per axis."""
     cycle = [(d,) * spatial_dims if isinstance(d, int) else tuple(d) for d in dilations]
     if any(len(steps) != spatial_dims for steps in cycle):

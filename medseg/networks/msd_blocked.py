@@ -71,7 +71,13 @@ def backward(
     found = torch.empty_like(weights)
     biases = _backward_maps(plan, planes, slopes, filters, plan.filters(found))
     image = slopes[: plan.in_channels].transpose(0, 1)
-    return image.clone(memory_format=torch.contiguous_format), found, biases, head_slope, flat.sum(1)
+    return (
+        image.clone(memory_format=torch.contiguous_format),
+        found,
+        biases,
+        head_slope,
+        flat.sum(1),
+    )
 
 
 def _backward_maps(

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def _library() -> ctypes.CDLL:
     """Return the compiled kernels."""
     from torch.utils import cpp_extension
 
-    compiler = cpp_extension.get_cxx_compiler()
+    compiler = str(cast(Any, cpp_extension).get_cxx_compiler())
     if shutil.which(compiler) is None:
         raise RuntimeError(f"no C++ compiler: neither CXX is set nor is there a {compiler}")
     _log.info("compiling the MS-D kernels for this processor, once")
@@ -127,9 +127,26 @@ def _grid(plan: Plan, batch: int, size: Sequence[int]) -> _Grid:
     volume = (depth + 2 * margins[0]) * area
     # Planes whose distance is a multiple of 4 kB would drive each other from the cache.
     plane = volume + (96 - volume) % 1024
-    shape = (batch, depth, height, width, *margins, row, area, plane, _start(margins[2]))
-    rest = (plan.in_channels, plan.maps, plan.width, int(plan.reflect), plan.taps)
-    return _Grid(*shape, *rest, _BLOCK, torch.get_num_threads())
+    return _Grid(
+        batch=batch,
+        depth=depth,
+        height=height,
+        width=width,
+        margin_z=margins[0],
+        margin_y=margins[1],
+        margin_x=margins[2],
+        row=row,
+        slice=area,
+        plane=plane,
+        start=_start(margins[2]),
+        channels=plan.in_channels,
+        maps=plan.maps,
+        layer=plan.width,
+        reflect=int(plan.reflect),
+        taps=plan.taps,
+        block=_BLOCK,
+        threads=torch.get_num_threads(),
+    )
 
 
 def planes_shape(plan: Plan, batch: int, size: Sequence[int]) -> tuple[int, ...]:

@@ -111,7 +111,7 @@ def mixed_scale_dense(
     if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         chosen = "reference"
     elif backend != "reference":
-        chosen = _resolve(backend, x.device.type, biases.dtype)
+        chosen = _resolved(backend, x.device.type, biases.dtype)
     plan = Plan(x.shape[1], width, tuple(map(tuple, dilations)), padding_mode == "reflect")
     flat, head = torch.cat([w.reshape(-1) for w in weights]), head_weight.flatten(1)
     if chosen == "reference":
@@ -121,9 +121,7 @@ def mixed_scale_dense(
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     steps = [d for steps in plan.dilations for d in steps]
     operator = cast(Callable[..., tuple[Tensor, Tensor]], _forward)
-    logits, _ = operator(
-        x, flat, biases, steps, padding_mode, head, head_bias, width, chosen, keep
-    )
+    logits, _ = operator(x, flat, biases, steps, padding_mode, head, head_bias, width, chosen, keep)
     return logits
 
 
@@ -143,9 +141,7 @@ def _forward(
     """Return the logits, and the planes if they are kept for the gradient."""
     plan = _plan(x.dim() - 2, x.shape[1], width, dilations, padding_mode)
     with torch.autocast(x.device.type, enabled=False):
-        logits, planes = _MODULES[backend].forward(
-            plan, x, weights, biases, head_weight, head_bias
-        )
+        logits, planes = _MODULES[backend].forward(plan, x, weights, biases, head_weight, head_bias)
     return logits, planes if keep else planes.new_empty(0)
 
 
@@ -249,13 +245,14 @@ def _storage(backend: str, device: str, dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if half and torch.get_autocast_dtype(device) == torch.bfloat16 else dtype
 
 
-@torch.compiler.assume_constant_result
 def _resolve(backend: str, device: str, dtype: torch.dtype) -> str:
     """Return the backend to use, or raise a ``ValueError`` if it doesn't run here."""
     if backend == "auto":
         return choose_backend(device, dtype)
-    obstacle = {"cpu": msd_cpu.obstacle, "triton": msd_triton.obstacle}.get(backend)
-    if obstacle and (found := obstacle()):
+    found = ""
+    if backend in ("cpu", "triton"):
+        found = msd_cpu.obstacle() if backend == "cpu" else msd_triton.obstacle()
+    if found:
         raise ValueError(f"the {backend} backend of MS-D does not run here: {found}")
     if backend == "cpu" and (device != "cpu" or dtype not in _FULL):
         raise ValueError(
@@ -263,6 +260,13 @@ def _resolve(backend: str, device: str, dtype: torch.dtype) -> str:
             f"{device}: set backend 'auto'"
         )
     return backend
+
+
+# A compiler of graphs takes the answer as it is, instead of looking for it.
+_resolved = cast(
+    Callable[[str, str, torch.dtype], str],
+    cast(Any, torch.compiler).assume_constant_result(_resolve),
+)
 
 
 @cache

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import torch
 from torch import Tensor
 
 
@@ -58,5 +59,5 @@ class Plan:
         """Return the kernels of each map, (planes seen, 3, 3[, 3]), as views of all weights."""
         kernel = (3,) * self.spatial_dims
         shapes = [(self.known(m), *kernel) for m in range(self.maps)]
-        parts = weights.split([prod(shape) for shape in shapes])
+        parts = torch.split(weights, [prod(shape) for shape in shapes])
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

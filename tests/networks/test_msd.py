@@ -62,8 +62,16 @@ def test_kernels_are_drawn_as_published():
 
 def test_dilations_cycle_over_the_channels_of_all_layers():
     network = MSDNet(2, 1, 2, depth=4, width=3)
-    assert network.dilations == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2)
-    assert MSDNet(3, 1, 2, depth=6).dilations == (1, 2, 3, 4, 5, 1)
+    assert network.dilations == tuple((d, d) for d in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2))
+    assert MSDNet(3, 1, 2, depth=6).dilations == tuple((d,) * 3 for d in (1, 2, 3, 4, 5, 1))
+
+
+def test_a_dilation_may_differ_by_axis():
+    network = MSDNet(3, 1, 2, depth=4, dilations=((1, 2, 2), (1, 4, 4), 3))
+    assert network.dilations == ((1, 2, 2), (1, 4, 4), (3, 3, 3), (1, 2, 2))
+    assert network.receptive_field() == (1 + 2 * 6, 1 + 2 * 11, 1 + 2 * 11)
+    with pytest.raises(ValueError, match="one number or 3"):
+        MSDNet(3, 1, 2, dilations=((1, 2),))
 
 
 def test_any_shift_of_the_image_shifts_the_logits():

@@ -73,7 +73,9 @@ def configurations(draw: st.DrawFn) -> tuple[tuple[int, ...], dict]:
 
 
 @both
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(configurations())
 def test_logits_and_gradients_are_those_of_the_reference(backend: str, configuration):
     size, chosen = configuration
