@@ -293,6 +293,20 @@ def promote(
     _print(result.as_json) if as_json else show_promoted(result, Console())
 
 
+@app.command()
+def networks(
+    backends: Annotated[
+        bool, typer.Option("--backends", help="List what can compute MS-D here, and why not.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the networks and their sizes."""
+    from medseg.jobs.networks import networks as job
+
+    result = job(backends=backends)
+    _print(result.as_json) if as_json else result.show(Console())
+
+
 def parse_duration(text: str) -> float:
     """Return seconds of ``90s``, ``20m``, ``1h30m`` or ``1.5h``.
 

@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medseg.evaluation.views import ReportCase
 from medseg.evaluation.wording import length, unit_name
 from medseg.geometry import Length
 from medseg.metrics import Border, MaskPair
+from medseg.metrics.contingency import Indices, Runs
 
 COLOURS = ("#4FA3E3", "#A6D8F0", "#FFF3B0", "#FC8D59", "#E3342A")
 ALONE = "#FF5CD6"  # no other border: the structure was missed or invented
@@ -80,32 +80,31 @@ def _borders(case: ReportCase) -> Iterator[tuple[Border, Border]]:
     """Yield both borders of each label that occurs, in voxel coordinates of the image."""
     if case.prediction is None:
         return
-    judged = 1 if case.ignore is None else case.reference != case.ignore
-    reference, prediction = case.reference * judged, case.prediction * judged
-    labels = np.union1d(np.unique(reference), np.unique(prediction))
-    labels = labels[labels > 0]
-    boxes = [_boxes(np.searchsorted(labels, array) + 1, array > 0) for array in
-             (reference, prediction)]  # fmt: skip
-    for number_of, label in enumerate(labels.tolist(), start=1):
-        held = [box[number_of] for box in boxes if number_of in box]
-        box = tuple(
-            slice(min(s.start for s in axis), max(s.stop for s in axis))
-            for axis in zip(*held, strict=True)
-        )
+    reference, prediction = case.reference, case.prediction
+    if case.ignore is not None:
+        judged = reference != case.ignore
+        reference, prediction = reference * judged, prediction * judged
+    runs = Runs.of(reference, prediction)
+    boxes: dict[int, list[tuple[Indices, Indices]]] = {}
+    for ids, which in (
+        (runs.reference_ids, runs.reference),
+        (runs.predicted_ids, runs.prediction),
+    ):
+        for label, *ends in zip(ids.tolist(), *runs.boxes(which, len(ids)), strict=True):
+            if label > 0:
+                boxes.setdefault(label, []).append((ends[0], ends[1]))
+    for label, ends in sorted(boxes.items()):
+        lower = np.min([first for first, _ in ends], axis=0)
+        upper = np.max([last for _, last in ends], axis=0)
+        box = tuple(slice(first, last) for first, last in zip(lower, upper, strict=True))
         pair = MaskPair(
             reference[box] == label, prediction[box] == label, case.grid.spacing, case.grid.unit
         )
-        corner = np.array([s.start for s in box], np.float32)
-        there, back = pair.border_distances
-        yield (
-            replace(there, points=there.points + corner),
-            replace(back, points=back.points + corner),
+        corner = lower.astype(np.float32)
+        there, back = (
+            replace(border, points=border.points + corner) for border in pair.border_distances
         )
-
-
-def _boxes(numbers: NDArray[np.intp], held: NDArray[np.bool_]) -> dict[int, tuple[slice, ...]]:
-    found = ndimage.find_objects(numbers * held)
-    return {number_of: box for number_of, box in enumerate(found, start=1) if box is not None}
+        yield there, back
 
 
 def _paint(classes: Classes, points: NDArray[np.float32], found: NDArray[np.intp]) -> None:

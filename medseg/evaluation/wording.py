@@ -7,7 +7,15 @@ from medseg.metrics import METRICS
 
 # Names that are not just their own letters; every other metric is shown as it is registered.
 _NAMES = {"dice": "Dice", "iou": "IoU", "hd": "Hausdorff distance", "hd95": "HD95",
-          "assd": "ASSD", "masd": "MASD", "nsd": "NSD"}  # fmt: skip
+          "assd": "ASSD", "masd": "MASD", "nsd": "NSD", "boundary_iou": "Boundary IoU",
+          "average_precision": "AP", "mean_average_precision": "Mean AP, IoU 0.5 to 0.95",
+          "panoptic_quality": "PQ", "segmentation_quality": "SQ", "instance_f1": "Object F1",
+          "instance_precision": "Object precision", "instance_recall": "Object recall",
+          "instance_assd": "ASSD of objects", "aji": "AJI", "ctc_seg": "SEG", "ctc_det": "DET",
+          "v_rand": "V_rand", "v_info": "V_info", "voi_split": "VOI split",
+          "voi_merge": "VOI merge", "adapted_rand_error": "Adapted Rand error"}  # fmt: skip
+# How the only setting of a metric is said in its name.
+_SAID = {"tolerance": "at", "distance": "within", "threshold": "at IoU"}
 
 STATUS_TEXT: dict[Outcome, str] = {
     "ok": "measured",
@@ -20,12 +28,16 @@ STATUS_TEXT: dict[Outcome, str] = {
 
 
 def metric_name(metric: str, settings: str = "") -> str:
-    """Return e.g. ``NSD at 2 mm``."""
+    """Return e.g. ``NSD at 2 mm``, or ``AP at IoU 0.5``, its default."""
     name = _NAMES.get(metric) or metric.replace("_", " ").capitalize()
+    usual = METRICS.settings(metric).get("threshold") if metric in METRICS else None
+    if not settings and usual is not None:
+        settings = f"threshold={usual.default}"
     if not settings:
         return name
-    if settings.startswith("tolerance=") and "," not in settings:
-        return f"{name} at {settings.removeprefix('tolerance=').replace(' um', ' µm')}"
+    key, _, value = settings.partition("=")
+    if key in _SAID and "," not in settings:
+        return f"{name} {_SAID[key]} {value.replace(' um', ' µm')}"
     return f"{name} ({settings.replace('=', ' ')})"
 
 

@@ -29,6 +29,8 @@ from medseg.evaluation import (
 from medseg.jobs.evaluate import CASES_SHOWN, PREDICTIONS, evaluate
 from medseg.jobs.labels import pictured
 
+_OF_A_RUN = ("evaluation", "predictions")  # folders that are called after their run
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -132,11 +134,11 @@ def _evaluation(folder: Path) -> Path | None:
 def _names(predictions: Sequence[str]) -> list[str]:
     """Return a short name for each: its folder's, with the parent's where two would be alike."""
     paths = [Path(prediction).resolve() for prediction in predictions]
-    paths = [path.parent if path.name == "evaluation" else path for path in paths]
+    paths = [path.parent if path.name in _OF_A_RUN else path for path in paths]
     short = [path.name for path in paths]
     if len(set(short)) == len(short):
         return short
-    long = [f"{path.parent.name} {path.name}" for path in paths]
+    long = [f"{path.parent.name}-{path.name}" for path in paths]
     twice = [name for name in long if long.count(name) > 1]
     if twice:
         raise MedsegError(f"two of the folders are called {twice[0]}; rename one")

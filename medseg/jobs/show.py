@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from medseg.jobs.promote import Promoted
     from medseg.jobs.train import Trained
 
+ACROSS = 5  # metrics that fit side by side
+
 
 def show_check(result: "Checked", console: Console) -> None:
     """Show the cases and what is wrong with them."""
@@ -52,7 +54,10 @@ def show_evaluated(result: "Evaluated", console: Console) -> None:
 
 
 def summary_lines(summaries: Iterable["Summary"]) -> Table:
-    """Return the means with their intervals, a row a structure and a column a metric."""
+    """Return the means with their intervals, a row a structure and a column a metric.
+
+    Many metrics of few structures stand the other way round, or they would not fit.
+    """
     rows: dict[str, dict[str, str]] = {}
     failures: dict[str, int] = {}
     for one in summaries:
@@ -61,6 +66,12 @@ def summary_lines(summaries: Iterable["Summary"]) -> Table:
         rows.setdefault(one.structure, {})[f"{one.metric}{unit}{settings}"] = _mean(one)
         failures[one.structure] = one.n_missed + one.n_false + one.n_error
     metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+    if len(metrics) > max(ACROSS, len(rows)):
+        table = Table("metric", *rows)
+        for metric in metrics:
+            table.add_row(metric, *(row.get(metric, "-") for row in rows.values()))
+        table.add_row("failures", *(str(failures[structure] or "none") for structure in rows))
+        return table
     table = Table("structure", *metrics, "failures")
     for structure, row in rows.items():
         cells = [row.get(metric, "-") for metric in metrics]
@@ -84,23 +95,10 @@ def show_predicted(result: "Predicted", output: Path, console: Console) -> None:
 
 
 def show_compared(result: "Compared", console: Console) -> None:
-    """Show each pair's difference and the verdict."""
-    table = Table(
-        "structure", "metric", "first", "second", "difference", "95 % interval", "verdict"
-    )
-    for pair in result.comparison.pairs:
-        known = pair.low is not None and pair.high is not None
-        table.add_row(
-            pair.structure,
-            f"{pair.metric} ({pair.settings})" if pair.settings else pair.metric,
-            f"{pair.first} {pair.mean_first:.4f}",
-            f"{pair.second} {pair.mean_second:.4f}",
-            f"{pair.difference:+.4f}",
-            f"{pair.low:+.4f} to {pair.high:+.4f}" if known else "-",
-            f"{pair.better} is better" if pair.better else (pair.note or "no difference shown"),
-        )
-    console.print(table)
-    console.print(f"tables   {result.folder}", highlight=False)
+    """Show what the comparison found, a sentence for each pair and metric."""
+    for sentence in result.comparison.verdicts():
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report   {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def show_promoted(result: "Promoted", console: Console) -> None:

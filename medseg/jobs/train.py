@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -141,7 +141,7 @@ def train(
     with run:
         run.params({**job.model_dump(mode="json"), "time_budget_s": time_budget})
         run.params({"environment": environment()})
-        run.tags({"git": git_state(Path(__file__).parent)})
+        run.tags({"git": git_state(Path(__file__).parent), "how": asdict(how)})
         for name, text in papers.items():
             run.text(text, name)
         if not (folder / "model").is_dir():

@@ -1,6 +1,7 @@
 """Accuracy and IoU near the ground-truth border and away from it."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.metrics.borders import bounding_box
-from medseg.metrics.contingency import Indices, Labels, Runs, checked_labels
+from medseg.metrics.contingency import Contingency, Indices, Labels, Runs, checked_labels
 from medseg.metrics.masks import check_same_shape, checked_spacing
 
 Mask = NDArray[np.bool_]
@@ -126,62 +127,81 @@ def _count(
     limits: Floats,
     judged: Mask | None,
 ) -> _Cells:
-    """Count the voxels of every pair of labels by the narrowest band that holds them."""
-    runs = Runs.of(reference, prediction)
-    ids = np.union1d(runs.reference_ids, runs.predicted_ids)
+    """Count the voxels of every pair of labels by the narrowest band that holds them.
+
+    Only voxels near the border are looked at one by one; the others are what is left of all.
+    """
+    table = Contingency.of(Runs.of(reference, prediction))
+    ids = np.union1d(table.reference_ids, table.predicted_ids)
     size = len(ids)
-    found: dict[int, int] = {}
-    for slab, rank in _ranks(label_border(reference, judged), steps, limits):
-        key = rank * size
-        key += _numbers(reference[slab], ids)
-        key *= size
-        key += _numbers(prediction[slab], ids)
-        chosen = key.ravel() if judged is None else key[judged[slab]]
-        if (len(limits) + 1) * size * size <= _DENSE:
-            counts = np.bincount(chosen)
-            keys = np.flatnonzero(counts)
-            counts = counts[keys]
-        else:
-            keys, counts = np.unique(chosen, return_counts=True)
-        for one, voxels in zip(keys.tolist(), counts.tolist(), strict=True):
-            found[one] = found.get(one, 0) + voxels
-    keys = np.array(list(found), np.int64)
-    voxels = np.array(list(found.values()), np.int64)
+    beyond = int(np.searchsorted(limits, np.inf)) * size * size
+    drawn = np.searchsorted(ids, table.reference_ids)[table.reference]
+    predicted = np.searchsorted(ids, table.predicted_ids)[table.prediction]
+    counts = Counter(dict(zip((beyond + drawn * size + predicted).tolist(),
+                              table.shared.tolist(), strict=True)))  # fmt: skip
+
+    def pairs(where: tuple[slice, ...], chosen: Mask) -> Indices:
+        drawn, predicted = (_numbers(a[where][chosen], ids) for a in (reference, prediction))
+        return drawn * size + predicted
+
+    if judged is not None:
+        everywhere = (slice(None),) * reference.ndim
+        counts.subtract(_tally(beyond + pairs(everywhere, ~judged)))
+    for where, far in _far(label_border(reference, judged), steps, limits):
+        chosen = np.isfinite(far) if judged is None else np.isfinite(far) & judged[where]
+        pair = pairs(where, chosen)
+        counts.subtract(_tally(beyond + pair))
+        counts.update(_tally(np.searchsorted(limits, far[chosen]) * size * size + pair))
+    keys = np.array(list(counts), np.int64)
+    voxels = np.array(list(counts.values()), np.int64)
+    keys, voxels = keys[voxels > 0], voxels[voxels > 0]
     return _Cells(keys // size // size, keys // size % size, keys % size, voxels)
 
 
-def _ranks(
+def _tally(keys: Indices) -> dict[int, int]:
+    """Return how often each number occurs."""
+    if keys.size and int(keys.max()) < _DENSE:
+        counts = np.bincount(keys)
+        found = np.flatnonzero(counts)
+        counts = counts[found]
+    else:
+        found, counts = np.unique(keys, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def _far(
     border: Mask, steps: tuple[float, ...], limits: Floats
-) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-    """Yield slabs of the image with the number of the narrowest band that holds each voxel."""
+) -> Iterator[tuple[tuple[slice, ...], Floats]]:
+    """Yield slabs with the distance of each voxel to the border; infinite beyond all bands."""
     finite = limits[np.isfinite(limits)]
-    reach = float(finite[-1]) if finite.size else 0.0
-    beyond = int(np.searchsorted(limits, np.inf))
-    halo = tuple(math.ceil(reach / step) for step in steps)
     box = bounding_box(border)
+    if not finite.size or not border.any():
+        return
+    reach = float(finite[-1])
+    halo = tuple(math.ceil(reach / step) for step in steps)
     near = tuple(
         slice(max(0, s.start - h), min(n, s.stop + h))
         for s, h, n in zip(box, halo, border.shape, strict=True)
     )
-    thick = max(1, 2 * halo[0], _SLAB // max(1, math.prod(border.shape[1:])))
-    for first in range(0, border.shape[0], thick):
-        slab = slice(first, min(first + thick, border.shape[0]))
-        rank = np.full((slab.stop - slab.start, *border.shape[1:]), beyond, np.int64)
+    plane = math.prod(s.stop - s.start for s in near[1:])
+    thick = max(1, 2 * halo[0], _SLAB // plane)
+    for first in range(near[0].start, near[0].stop, thick):
+        slab = slice(first, min(first + thick, near[0].stop))
         wide = slice(max(0, slab.start - halo[0]), slab.stop + halo[0])
         part = border[(wide, *near[1:])]
         if part.any():
             far = ndimage.distance_transform_edt(~part, sampling=steps)
             far = far[slab.start - wide.start :][: slab.stop - slab.start]
-            rank[(slice(None), *near[1:])] = np.searchsorted(limits, far)
-        yield slab, rank
+            far[far > reach] = np.inf
+            yield (slab, *near[1:]), far
 
 
-def _numbers(labels: Labels, ids: Labels) -> NDArray[np.int64]:
+def _numbers(labels: Labels, ids: Labels) -> Indices:
     """Return the place of every label among the sorted ids."""
     if int(ids[-1]) < _DENSE:
         table = np.zeros(int(ids[-1]) + 1, np.int64)
         table[ids] = np.arange(len(ids))
-        numbers: NDArray[np.int64] = table[labels]
+        numbers: Indices = table[labels]
         return numbers
     return np.searchsorted(ids, labels).astype(np.int64)
 

@@ -92,17 +92,7 @@ def fit(
     best = ModelCheckpoint(
         folder, filename="best", monitor="validation/dice", mode="max", enable_version_counter=False
     )
-    last = ModelCheckpoint(
-        folder,
-        filename="last",
-        train_time_interval=timedelta(minutes=MINUTES_BETWEEN_CHECKPOINTS),
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [schedule, FiniteLoss(), best, last]
-    if ema is not None:
-        callbacks.insert(0, moving_average(ema))
-    if patience is not None:
-        callbacks.append(EarlyStopping("validation/dice", mode="max", patience=patience))
+    callbacks = [schedule, FiniteLoss(), best, *_more_callbacks(folder, ema, patience)]
     callbacks += [MetricStream(send), ProgressBar(schedule)]
     if _on_gpu(device):
         layout = torch.channels_last if len(module.window_voxels) == 2 else torch.channels_last_3d
@@ -128,7 +118,6 @@ def fit(
             num_sanity_val_steps=0,
             **every,
         )
-    with quiet():
         trainer.fit(module, data, ckpt_path=checkpoint if resumed else None, weights_only=True)
     trainer.save_checkpoint(checkpoint, weights_only=False)
     kept = folder / "best.ckpt"
@@ -138,6 +127,23 @@ def fit(
     module.load_state_dict(state["state_dict"])
     score = float(state["callbacks"][best.state_key]["best_model_score"])
     return FitResult(score, schedule.steps, schedule.seconds, resumed)
+
+
+def _more_callbacks(folder: Path, ema: float | None, patience: int | None) -> list[Callback]:
+    """Return what keeps the last weights and, if asked for, averages them and stops early."""
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            folder,
+            filename="last",
+            train_time_interval=timedelta(minutes=MINUTES_BETWEEN_CHECKPOINTS),
+            enable_version_counter=False,
+        )
+    ]
+    if ema is not None:
+        callbacks.append(moving_average(ema))
+    if patience is not None:
+        callbacks.append(EarlyStopping("validation/dice", mode="max", patience=patience))
+    return callbacks
 
 
 def _read_checkpoint(file: Path) -> dict[str, Any]:

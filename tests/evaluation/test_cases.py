@@ -5,7 +5,14 @@ import pytest
 
 from medseg import __version__
 from medseg.errors import MedsegError
-from medseg.evaluation import MetricRequest, check_same_grid, evaluate_case, evaluate_instances
+from medseg.evaluation import (
+    DEFAULT_METRICS,
+    MetricRequest,
+    check_same_grid,
+    evaluate_case,
+    evaluate_instances,
+    evaluate_labels,
+)
 from medseg.geometry import Grid, Length, Unit
 from medseg.images.image import Image
 
@@ -244,5 +251,108 @@ def test_a_metric_of_another_kind_is_refused():
     labels = squares((2, 2))
     with pytest.raises(MedsegError, match=r"metric dice: it judges one structure as a whole"):
         instances(labels, labels, ["dice"])
-    with pytest.raises(MedsegError, match=r"metric splits: it judges single objects, but labels are c"):
+    with pytest.raises(MedsegError, match=r"metric splits: it judges single objects, but"):
         evaluate(labels, labels, [MetricRequest("splits")])
+
+
+def rooms(wall: int = 10, leak: bool = False) -> np.ndarray:
+    """Two cells with a membrane, label 1, of one column between them."""
+    labels = np.zeros((20, 20), np.uint8)
+    labels[:, wall] = 1
+    labels[7, wall] = 0 if leak else 1
+    return labels
+
+
+def of_membrane(name: str, **settings) -> MetricRequest:
+    return MetricRequest(name, settings, structure="membrane")
+
+
+def test_a_metric_can_be_asked_of_one_structure_only():
+    labels = squares((2, 2), (10, 10))
+    requests = [DICE, MetricRequest("hd95", structure="nucleus")]
+
+    records = evaluate(labels, labels, requests, {"cell": (1,), "nucleus": (2,)})
+
+    assert [(r.structure, r.metric) for r in records] == [
+        ("cell", "dice"), ("nucleus", "dice"), ("nucleus", "hd95"),
+    ]  # fmt: skip
+    with pytest.raises(MedsegError, match=r'dice: there is no structure "cel", only cell'):
+        evaluate(labels, labels, [MetricRequest("dice", structure="cel")])
+
+
+def test_the_cells_that_a_membrane_keeps_apart_are_judged_after_thinning():
+    thick = rooms()
+    thick[:, 9:12] = 1
+    asked = [of_membrane("v_rand"), of_membrane("voi_merge"), of_membrane("pixel_error")]
+
+    wide = evaluate(rooms(), thick, asked, {"membrane": (1,)})
+    leaking = evaluate(rooms(), rooms(leak=True), asked, {"membrane": (1,)})
+
+    assert [r.value for r in wide] == [pytest.approx(1), pytest.approx(0), 40 / 400]
+    # Two cells of 200 and 180 pixels are one: all of the smaller one's pairs are wrong.
+    assert leaking[0].value < 0.7
+    assert leaking[1].value == pytest.approx(1, abs=0.02)
+    assert leaking[2].value == 1 / 400
+    assert wide[0].definition == "v-rand/alpha-half/thinned-membrane/v1"
+    assert (wide[0].structure, wide[0].status) == ("membrane", "ok")
+
+
+def test_a_membrane_that_was_missed_altogether_has_a_value():
+    v_rand, error = evaluate(
+        rooms(), squares(), [of_membrane("v_rand"), of_membrane("warping_error")],
+        {"membrane": (1,)},
+    )  # fmt: skip
+
+    assert (v_rand.status, error.status) == ("ok", "ok")
+    assert 0 < v_rand.value < 0.7
+    assert 0 < error.value <= 20 / 400
+
+
+def test_pixels_that_are_not_judged_are_in_no_cell():
+    reference = rooms()
+    reference[:5] = 255
+    prediction = rooms()
+    prediction[:5] = 0  # a leak, where nobody has judged
+
+    v_rand, error = evaluate(
+        reference, prediction, [of_membrane("v_rand"), of_membrane("pixel_error")],
+        {"membrane": (1,)}, ignore=255,
+    )  # fmt: skip
+
+    assert v_rand.value < 0.7  # the leak joins the cells on both sides all the same
+    assert error.value == 0.0
+
+
+def test_which_structure_is_the_membrane_must_be_said_and_it_must_be_flat():
+    labels = rooms()
+    with pytest.raises(MedsegError, match=r"v_rand: it judges the cells .*structure: membrane"):
+        evaluate(labels, labels, [MetricRequest("v_rand")], {"membrane": (1,)})
+    volume = np.stack([labels] * 3)
+    with pytest.raises(MedsegError, match=r"v_rand: it judges membranes in 2D slices only"):
+        evaluate(volume, volume, [of_membrane("v_rand")], {"membrane": (1,)},
+                 Grid((3, 20, 20), (1.0, 1.0, 1.0)))  # fmt: skip
+    with pytest.raises(MedsegError, match=r"pixel_error: it judges the cells .*every label is an"):
+        instances(labels, labels, ["pixel_error"])
+
+
+def test_the_same_metric_judges_cells_that_are_numbered_without_thinning():
+    cells = squares((0, 0), (0, 10), side=10)
+
+    (record,) = instances(cells, cells * 7, ["v_rand"])
+
+    assert (record.value, record.definition) == (1.0, "v-rand/alpha-half/v1")
+
+
+@pytest.mark.parametrize("kind", ["semantic", "instance"])
+def test_labels_of_each_kind_have_metrics_that_are_taken_if_none_is_asked_for(kind):
+    labels = squares((2, 2), (10, 10))
+    asked = [MetricRequest(name) for name in DEFAULT_METRICS[kind]]
+
+    records = evaluate_labels(
+        "img_1", "fish", labels, labels, GRID, {"cell": (1,)}, asked, kind=kind
+    )
+
+    best = {"hd95": 0.0, "assd": 0.0, "splits": 0.0, "merges": 0.0, "instance_assd": 0.0}
+    assert {r.metric: r.value for r in records} == {
+        name: best.get(name, 1.0) for name in DEFAULT_METRICS[kind]
+    }

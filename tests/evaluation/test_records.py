@@ -1,10 +1,11 @@
+import json
 import math
 
 import pandas as pd
 import pytest
 
 from medseg.errors import MedsegError
-from medseg.evaluation import read_table, to_table, write_table
+from medseg.evaluation import read_table, to_table, write_json, write_table
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -88,3 +89,14 @@ def test_a_missing_file_and_another_kind_of_file_are_refused(tmp_path, record):
         read_table(tmp_path / "records.xlsx")
     with pytest.raises(ValueError, match=r"\.csv or \.parquet"):
         write_table([record("a", 0.5)], tmp_path / "records.xlsx")
+
+
+def test_json_is_written_whole_and_without_infinities(tmp_path):
+    file = tmp_path / "summary.json"
+    write_json([{"mean": 0.5}], file)
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json([{"mean": float("nan")}], file)
+
+    assert json.loads(file.read_text()) == [{"mean": 0.5}]
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]

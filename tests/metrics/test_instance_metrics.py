@@ -183,3 +183,12 @@ def test_ten_thousand_objects_take_less_than_the_dense_table_would():
     assert pair.reference_count == 10_000
     assert len(pair.overlaps.shared) < 30_000
     assert instance_recall(pair, threshold=0.6) == pytest.approx(0.99, abs=0.02)
+
+
+def test_found_objects_can_be_renumbered_like_their_references():
+    pair = InstancePair(
+        strips(5, 5, height=1), np.repeat([[9, 0, 30_000, 4]], [5, 1, 3, 1], axis=1)
+    )
+    (row,) = pair.prediction_in_reference_ids()
+    assert row[:9].tolist() == [1] * 5 + [0] + [2] * 3
+    assert row[9] > 2

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from medseg.metrics import trimap_curve
+from medseg.metrics import trimap, trimap_curve
 
 HALF = np.zeros((8, 20), int)
 HALF[:, 10:] = 1
@@ -49,3 +50,35 @@ def test_without_a_border_everything_is_rest():
 def test_a_negative_width_is_refused():
     with pytest.raises(ValueError, match="widths are distances"):
         trimap_curve(HALF, HALF, None, [1.0, -1.0])
+
+
+def test_the_band_of_infinite_width_is_the_whole_image():
+    wrong = HALF.copy()
+    wrong[0, 0] = 1
+    (band,) = trimap_curve(HALF, wrong, None, [math.inf])
+    assert (band.band_voxels, band.band_accuracy, band.rest_voxels) == (160, 159 / 160, 0)
+    (nothing,) = trimap_curve(np.ones((4, 4), int), np.ones((4, 4), int), None, [math.inf])
+    assert (nothing.band_voxels, nothing.band_accuracy) == (16, 1.0)
+
+
+def test_widths_in_any_order_and_slab_by_slab_are_those_of_the_whole_distance_map(monkeypatch):
+    rng = np.random.default_rng(3)
+    drawn = (ndimage.gaussian_filter(rng.standard_normal((30, 24, 20)), 3) > 0).astype(int) * 70000
+    predicted, spacing, widths = np.roll(drawn, 2, axis=1), (2.0, 0.5, 0.7), [4.0, 1.0, 2.5]
+    far = ndimage.distance_transform_edt(~trimap.label_border(drawn), sampling=spacing)
+    monkeypatch.setattr(trimap, "_SLAB", 1)
+    for band in trimap_curve(drawn, predicted, spacing, widths):
+        inside = far <= band.width + 1e-6
+        assert band.band_voxels == np.count_nonzero(inside)
+        assert band.band_accuracy == pytest.approx(np.mean((drawn == predicted)[inside]))
+        assert band.rest_accuracy == pytest.approx(np.mean((drawn == predicted)[~inside]))
+
+
+def test_voxels_that_do_not_count_are_in_no_band_and_have_no_border():
+    judged = np.ones(HALF.shape, bool)
+    judged[:, 9:11] = False
+    wrong = HALF.copy()
+    wrong[:, 9] = 1
+    band, whole = trimap_curve(HALF, wrong, None, [2.0, math.inf], judged=judged)
+    assert band.band_voxels == 0
+    assert (whole.band_voxels, whole.band_accuracy) == (18 * 8, 1.0)
