@@ -254,12 +254,21 @@ def _resolve(backend: str, device: str, dtype: torch.dtype) -> str:
         found = msd_cpu.obstacle() if backend == "cpu" else msd_triton.obstacle()
     if found:
         raise ValueError(f"the {backend} backend of MS-D does not run here: {found}")
+    if backend == "triton" and (dtype == torch.float64 or not _for_triton(device)):
+        raise ValueError(
+            f"the triton backend of MS-D takes float32 on a GPU, got {dtype} on {device}: set "
+            "backend 'auto'"
+        )
     if backend == "cpu" and (device != "cpu" or dtype not in _FULL):
         raise ValueError(
             f"the cpu backend of MS-D takes float32 and float64 on the CPU, got {dtype} on "
             f"{device}: set backend 'auto'"
         )
     return backend
+
+
+def _for_triton(device: str) -> bool:
+    return device == "cuda" or msd_triton.interpreted()
 
 
 # A compiler of graphs takes the answer as it is, instead of looking for it.

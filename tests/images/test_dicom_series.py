@@ -1,5 +1,7 @@
 """A DICOM series is put in order by place, or refused with the distance in mm."""
 
+import locale
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -16,6 +18,7 @@ def save(
 ):
     """Write VOXELS[i] at places[i] (LPS, mm), named so that name order is not place order."""
     folder.mkdir(exist_ok=True)
+    before = locale.setlocale(locale.LC_ALL)  # GDCM's writer leaves "C", and texts become ASCII
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for i, place in enumerate(places):
@@ -32,6 +35,7 @@ def save(
             image.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{prefix}{(i * 5) % 7}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)
 
 
 def upright(*heights):
@@ -48,6 +52,13 @@ def test_slices_are_ordered_by_place_not_by_name(tmp_path):
     assert image.grid.origin == (-10.0, -20.0, 0.0)
     first = image.grid.affine @ [2, 1, 4, 1]
     np.testing.assert_allclose(first[:3], [-10 - 4 * 0.8, -20 - 0.8, 6.0])
+
+
+def test_the_locale_of_the_process_stays_as_it_was(tmp_path):
+    before = locale.setlocale(locale.LC_ALL)
+    save(tmp_path / "ct", upright(0, 3, 6))
+    read_image(tmp_path / "ct")
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_other_files_in_the_folder_do_not_matter(tmp_path):

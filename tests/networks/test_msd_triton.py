@@ -1,0 +1,64 @@
+"""The GPU kernels of MS-D compute what ``reference`` does.
+
+Where there is no GPU, ``TRITON_INTERPRET=1`` runs them on the CPU, slowly: small images only.
+"""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg.networks import MSDNet, msd_triton
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(msd_triton.obstacle()), reason=msd_triton.obstacle() or "runs"),
+]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def pair(spatial_dims: int, **settings) -> tuple[MSDNet, MSDNet]:
+    torch.manual_seed(0)
+    reference = MSDNet(spatial_dims, 2, 3, backend="reference", **settings).to(DEVICE)
+    for weights in reference.parameters():
+        nn.init.normal_(weights, std=0.2)
+    network = MSDNet(spatial_dims, 2, 3, backend="triton", **settings).to(DEVICE)
+    network.load_state_dict(reference.state_dict())
+    return reference, network
+
+
+def slopes(network: MSDNet, image: Tensor) -> dict[str, Tensor]:
+    image = image.clone().requires_grad_()
+    logits = network(image)
+    logits.float().square().sum().backward()
+    found = {key: weights.grad for key, weights in network.named_parameters()}
+    return {**found, "image": image.grad, "logits": logits.detach()}
+
+
+@pytest.mark.parametrize("padding_mode", ["reflect", "zeros"])
+@pytest.mark.parametrize(
+    ("size", "settings"),
+    [
+        ((1, 5, 4), {"depth": 3, "dilations": (1, 3)}),
+        ((2, 4, 5), {"depth": 18, "dilations": (2,)}),
+        ((1, 3, 4, 3), {"depth": 2, "dilations": ((1, 2, 3),)}),
+    ],
+)
+def test_logits_and_gradients_are_those_of_the_reference(size, settings, padding_mode, monkeypatch):
+    monkeypatch.setattr(msd_triton, "_CHUNK", 1)
+    reference, network = pair(len(size) - 1, padding_mode=padding_mode, **settings)
+    image = torch.randn(size[0], 2, *size[1:], device=DEVICE)
+    expected, found = slopes(reference, image), slopes(network, image)
+    for key, values in expected.items():
+        assert (found[key] - values).abs().max() <= 1e-4 * values.abs().max() + 1e-6, key
+
+
+def test_planes_are_bfloat16_under_autocast_and_sums_are_not(monkeypatch):
+    monkeypatch.setattr(msd_triton, "_CHUNK", 1)
+    reference, network = pair(2, depth=3)
+    image = torch.randn(1, 2, 5, 4, device=DEVICE)
+    expected = slopes(reference, image)
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
+        found = slopes(network, image)
+    assert found["logits"].dtype == torch.float32
+    for key, values in expected.items():
+        assert (found[key] - values).abs().max() <= 0.05 * values.abs().max() + 1e-3, key
