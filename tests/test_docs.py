@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import typer
@@ -86,7 +87,10 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatc
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if page == "tracking.md":
         register_membranes()
-    exec(compile(PYTHON[page], page, "exec"), {"__name__": "__main__"})
+    try:
+        exec(compile(PYTHON[page], page, "exec"), {"__name__": "__main__"})
+    finally:
+        mlflow.set_tracking_uri(None)  # the page sets it for the whole process
     assert PYTHON[page].strip()
 
 
