@@ -12,6 +12,9 @@ from medseg.jobs.promote import promote
 from medseg.jobs.show import show_check, show_predicted, show_promoted, show_trained
 from medseg.jobs.train import train
 
+# Eight dishes or persons each: three of them to test, so that there is an interval to show.
+IMAGES = {"cells": 32, "organs": 16}
+
 CELLS_CARD = """\
 # Touching, textured cells under uneven light, made by `medseg demo`: the borders are known.
 name: demo_cells
@@ -22,7 +25,7 @@ spatial_dims: 2
 channels: [cytoplasm]
 labels: {background: 0, cell: 1, border: 2}   # border: the rim between touching cells
 groups: {pattern: '(dish[A-Z]+)'}             # images of one dish look alike
-split: {name: group, test: 0.3, validation: 0.15, seed: 1}
+split: {name: group, test: 0.375, validation: 0.125, seed: 1}
 """
 
 CELLS_JOB = """\
@@ -48,7 +51,7 @@ spatial_dims: 3
 channels: [T1]
 labels: {background: 0, core: 1, cap: 2}
 groups: {pattern: '(person\\d+)'}             # two scans of one person look alike
-split: {name: group, test: 0.3, validation: 0.15, seed: 1}
+split: {name: group, test: 0.375, validation: 0.125, seed: 1}
 """
 
 ORGANS_JOB = """\
@@ -88,7 +91,7 @@ def demo(
     )
     store = tracking_uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
     console.rule("1. images with known borders")
-    make(folder)
+    make(folder, images=IMAGES[name])
     card, job = folder / f"{name}.yaml", folder / f"{name}_job.yaml"
     card.write_text(card_text)
     job.write_text(job_text)
