@@ -12,7 +12,7 @@ from medseg.images.arrange import arrange
 from medseg.images.formats import Stated, reader, writer
 from medseg.images.image import Image
 from medseg.images.itk_headers import Claim, check_gipl, check_meta, check_nrrd
-from medseg.images.orient import LPS, in_unit, oriented_grid
+from medseg.images.orient import LPS, oriented_grid
 from medseg.images.trust import decoding
 
 
@@ -72,7 +72,7 @@ def write_itk(path: Path, image: Image) -> None:
             f"{path}: this format states millimetres, but the pixel size of this image is not "
             f"known\n  state it (pixel_size in the dataset card), or write TIFF or PNG"
         )
-    grid = in_unit(image.grid, Unit.MM)
+    grid = image.grid.in_unit(Unit.MM)
     n = grid.spatial_dims
     channels = image.axes.startswith("C")
     array: Any = np.moveaxis(image.array, 0, -1) if channels else image.array

@@ -17,7 +17,7 @@ from medseg.geometry import Grid, Unit
 from medseg.images.arrange import arrange
 from medseg.images.formats import Stated, reader, writer
 from medseg.images.image import Image
-from medseg.images.orient import check_spacing, in_unit, oriented_grid
+from medseg.images.orient import check_spacing, oriented_grid
 from medseg.images.trust import (
     check_length,
     check_size,
@@ -141,7 +141,7 @@ def write_nifti(path: Path, image: Image) -> None:
             f"{path}: a NIfTI file states millimetres, but the pixel size of this image is not "
             f"known\n  state it (pixel_size in the dataset card), or write TIFF or PNG"
         )
-    grid = in_unit(grid, Unit.UM) if grid.unit is Unit.NM else grid
+    grid = grid.in_unit(Unit.UM) if grid.unit is Unit.NM else grid
     array = image.array.T
     if image.axes.startswith("C"):
         volume = array if image.axes == "CZYX" else array[:, :, np.newaxis]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import MedsegError
-from medseg.geometry import Grid, Length, Unit
+from medseg.geometry import Grid, Unit
 
 # RAS+ here and in NIfTI; DICOM and ITK point x and y the other way (LPS+).
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -74,17 +74,3 @@ def _check_perpendicular(path: Path, direction: NDArray[np.float64]) -> None:
             f"and borders would be wrong\n  directions, one column an axis:\n{rows}\n"
             f"  resample it onto a straight grid with the tool that made it, or correct the header"
         )
-
-
-def in_unit(grid: Grid, unit: Unit) -> Grid:
-    """Return the same grid with spacing and origin in another unit of length.
-
-    Raises:
-        ValueError: The grid's pixel size is not known.
-    """
-    if grid.unit is unit:
-        return grid
-    factor = Length(1.0, grid.unit).to(unit)
-    origin = None if grid.origin is None else tuple(o * factor for o in grid.origin)
-    spacing = tuple(s * factor for s in grid.spacing)
-    return Grid(grid.shape, spacing, unit, origin, grid.direction)

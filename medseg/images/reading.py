@@ -12,7 +12,6 @@ from medseg.geometry import Grid, Unit
 from medseg.images.dicom import read_series
 from medseg.images.formats import Stated, reader_of
 from medseg.images.image import Image
-from medseg.images.orient import in_unit
 from medseg.images.trust import check_present
 
 _LISTED = 5
@@ -127,7 +126,7 @@ def _with_spacing(path: Path, grid: Grid, spacing: tuple[float, ...], unit: Unit
     stated = Grid(grid.shape, spacing, unit)
     if grid.unit is Unit.PX or unit is Unit.PX:
         return stated if grid.unit is Unit.PX else grid
-    found = in_unit(grid, unit)
+    found = grid.in_unit(unit)
     apart = np.abs(np.array(found.spacing) / np.array(spacing) - 1).max()
     if apart > _TOLERANCE:
         raise MedsegError(

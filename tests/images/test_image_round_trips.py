@@ -6,7 +6,6 @@ import pytest
 from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
 from medseg.images import WRITERS, Image, read_image, read_labels, write_image, write_labels
-from medseg.images.orient import in_unit
 
 CLINICAL = (".nii", ".nii.gz", ".mha", ".nrrd")
 TIFFS = (".tif", ".ome.tif")
@@ -123,7 +122,7 @@ def test_a_length_stays_the_same_length_in_any_format(tmp_path, suffix, unit):
     write_image(tmp_path / f"a{suffix}", Image(picture((4, 5, 6), np.uint8), grid, "ZYX"))
     back = read_image(tmp_path / f"a{suffix}").grid
 
-    np.testing.assert_allclose(in_unit(back, unit).spacing, grid.spacing, rtol=1e-6)
+    np.testing.assert_allclose(back.in_unit(unit).spacing, grid.spacing, rtol=1e-6)
 
 
 def test_a_nifti_without_orientation_stays_without(tmp_path):
