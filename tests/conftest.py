@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# CI tries the same examples each time; a developer's machine looks for new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 # Two OpenMP threads on a busy machine spin against each other; one is faster for small arrays.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

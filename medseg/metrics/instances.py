@@ -240,11 +240,12 @@ def aji(pair: InstancePair) -> float:
 
     Source:
         Kumar et al., IEEE TMI 36 (2017) 1550-1560, doi:10.1109/TMI.2017.2677499. The best partner
-        is the one of largest IoU.
+        is the one of largest IoU, and of those the one that shares most voxels; two that are equal
+        in both are told apart by their numbers alone.
     """
     cells, table = pair.overlaps, pair.contingency
     # The last cell of each reference object in this order is its best partner.
-    order = np.lexsort((pair.iou, cells.reference))
+    order = np.lexsort((cells.shared, pair.iou, cells.reference))
     last = np.flatnonzero(np.diff(cells.reference[order], append=-1))
     best = order[last]
     shared = int(cells.shared[best].sum())

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -205,13 +205,20 @@ def test_swapping_label_images_swaps_precision_and_recall(labels, threshold):
 
 
 @QUICK
+@example(
+    (np.array([[0, 2, 1], [1, 0, 1], [0, 1, 1]]), np.array([[4, 4, 4], [0, 1, 0], [1, 0, 1]])),
+    [2, 3, 4, 1],
+    0,
+)
 @given(two_label_images(), st.permutations(range(1, 5)), st.integers(0, 2**63))
 def test_the_numbers_of_the_objects_do_not_matter(labels, order, base):
     reference, prediction = labels
     renamed = np.array([0, *(base + place for place in order)], np.uint64)[prediction]
     here, there = InstancePair(reference, prediction), InstancePair(reference, renamed)
+    partners = list(zip(here.overlaps.reference, here.iou, here.overlaps.shared, strict=True))
+    tied = len(set(partners)) < len(partners)  # AJI must then choose by number
     for name in METRICS:
-        if METRICS.facts(name)["kind"] == "instance":
+        if METRICS.facts(name)["kind"] == "instance" and not (name == "aji" and tied):
             one, other = METRICS[name](here), METRICS[name](there)
             assert one == pytest.approx(other, nan_ok=True), name
 
