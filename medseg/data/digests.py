@@ -23,5 +23,6 @@ def _sha256(file: Path) -> str:
     """Return the digest of a file, or of all files of a DICOM series."""
     digest = hashlib.sha256()
     for part in sorted(file.iterdir()) if file.is_dir() else [file]:
-        digest.update(part.read_bytes())
+        with part.open("rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
