@@ -1,7 +1,7 @@
 """What every network promises, and the list of networks."""
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -26,7 +26,10 @@ class Network(nn.Module, ABC):
     Attributes:
         minimum_size: Smallest image side in voxels, per axis.
         output_stride: Voxels of the image per cell of the coarsest feature map, per axis.
-        deep_supervision: Whether training returns the coarser logits, too.
+        deep_supervision: Whether training returns a list: the logits, then those of coarser
+            levels or of auxiliary heads.
+        supervision_weights: Weight of each loss of that list; None for 1, 1/2, 1/4 ... as in
+            nnU-Net.
 
     Raises:
         ValueError: ``spatial_dims`` is neither 2 nor 3, or there are no channels.
@@ -35,6 +38,7 @@ class Network(nn.Module, ABC):
     minimum_size: tuple[int, ...]
     output_stride: tuple[int, ...]
     deep_supervision: bool = False
+    supervision_weights: tuple[float, ...] | None = None
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -59,8 +63,9 @@ class Network(nn.Module, ABC):
 
         Returns:
             (batch, out_channels, *spatial), logits. While training with ``deep_supervision``, a
-            list: these first, then those of each coarser level, finest first. A level of stride s
-            has ceil(side / s) cells along an axis; its cell i covers the voxels from i * s on.
+            list: these first, then those of each coarser level, finest first, or of auxiliary
+            heads. A level of stride s has ceil(side / s) cells along an axis; its cell i covers
+            the voxels from i * s on.
         """
 
     @abstractmethod
@@ -72,6 +77,14 @@ class Network(nn.Module, ABC):
         """
 
     @classmethod
-    @abstractmethod
     def small(cls, spatial_dims: int, in_channels: int, out_channels: int) -> Self:
-        """Return the preset for little data: tens of images, batches of one or two."""
+        """Return the preset for little data: tens of images, batches of one or two.
+
+        A job asks for it with ``preset: small``.
+        """
+        return cls(spatial_dims, in_channels, out_channels, **cls.small_settings(spatial_dims))
+
+    @classmethod
+    @abstractmethod
+    def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
+        """Return the settings of the preset for little data."""

@@ -4,7 +4,7 @@ Source: Falk et al., Nature Methods 16 (2019) 67-70, doi:10.1038/s41592-018-0261
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from monai.networks.nets.basic_unet import BasicUNet as MonaiBasicUNet
 from torch import Tensor
@@ -72,9 +72,9 @@ class BasicUNet(Network):
         )
 
     @classmethod
-    def small(cls, spatial_dims: int, in_channels: int, out_channels: int) -> Self:
-        """Return half of the channels."""
-        return cls(spatial_dims, in_channels, out_channels, channels=(16, 16, 32, 64, 128, 16))
+    def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
+        """Half of the channels."""
+        return {"channels": (16, 16, 32, 64, 128, 16)}
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits on the image's own grid."""

@@ -4,30 +4,25 @@ Source: Chen et al., ECCV 2018, arXiv:1802.02611; its encoder is that of V3, arX
 """
 
 from collections.abc import Sequence
-from math import ceil
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from medseg.networks.aspp import ASPP, context_rates
 from medseg.networks.base import NETWORKS, Network
 from medseg.networks.encoders import ENCODERS
 from medseg.networks.layers import (
     CONV,
     Norm,
     Step,
-    crop_end,
+    conv_norm,
     init_he,
-    make_norm,
-    pad_end,
     receptive_field,
-    resize_linear,
+    spatial_conv,
     spatial_size,
 )
 from medseg.networks.topology import strides_from_spacing
-
-_PAPER_RATES = (6, 12, 18)  # at output stride 16, on maps of 33 cells
-_PAPER_CELLS = 33
 
 
 @NETWORKS.register("deeplabv3plus")
@@ -106,25 +101,24 @@ class DeepLabV3Plus(Network):
         self.encoder.set_output_stride(output_stride)
         self.output_stride = self.encoder.grids[-1]
         self.low_level = 0 if decoder_stride == 2 else 1
-        rates = self._rates(aspp_rates, output_stride, patch_voxels)
-        self.aspp = _ASPP(
+        self.aspp = ASPP(
             spatial_dims,
             self.encoder.channels[-1],
             aspp_channels,
-            rates=rates,
+            rates=context_rates(aspp_rates, output_stride, self.output_stride, patch_voxels),
             built_for=self.output_stride,
             image_pooling=image_pooling,
             separable=separable,
             norm=norm,
             dropout=dropout,
         )
-        self.reduce = _conv_norm(
+        self.reduce = conv_norm(
             spatial_dims, self.encoder.channels[self.low_level], low_level_channels, 1, norm
         )
         both = low_level_channels + aspp_channels
         self.decoder = nn.Sequential(
             *(
-                _spatial_conv(spatial_dims, enters, decoder_channels, norm, separable=separable)
+                spatial_conv(spatial_dims, enters, decoder_channels, norm, separable=separable)
                 for enters in (both, decoder_channels)
             )
         )
@@ -156,22 +150,19 @@ class DeepLabV3Plus(Network):
         )
 
     @classmethod
-    def small(cls, spatial_dims: int, in_channels: int, out_channels: int) -> Self:
-        """Return a ResNet-18 of half width (3D: -10, a quarter) with a decoder at stride 2."""
+    def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
+        """A ResNet-18 of half width (3D: -10, a quarter) with a decoder at stride 2."""
         encoder, width, patch = {2: ("resnet18", 32, 192), 3: ("resnet10", 16, 64)}[spatial_dims]
-        return cls(
-            spatial_dims,
-            in_channels,
-            out_channels,
-            encoder=encoder,
-            encoder_width=width,
-            multi_grid=(1, 1, 1),
-            aspp_channels=64,
-            low_level_channels=24,
-            decoder_channels=64,
-            decoder_stride=2,
-            patch_voxels=(patch,) * spatial_dims,
-        )
+        return {
+            "encoder": encoder,
+            "encoder_width": width,
+            "multi_grid": (1, 1, 1),
+            "aspp_channels": 64,
+            "low_level_channels": 24,
+            "decoder_channels": 64,
+            "decoder_stride": 2,
+            "patch_voxels": (patch,) * spatial_dims,
+        }
 
     def set_output_stride(self, output_stride: Literal[8, 16]) -> None:
         """Change the encoder's output stride, also after training; the context rates follow.
@@ -187,16 +178,12 @@ class DeepLabV3Plus(Network):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits on the image's own grid."""
-        size = spatial_size(image)
-        aligned = [
-            (ceil((n - 1) / s)) * s + 1 for n, s in zip(size, self.output_stride, strict=True)
-        ]
-        maps = self.encoder(pad_end(image, aligned))
+        maps = self.encoder(self.encoder.pad(image))
         context = self.aspp(maps[-1])
         fine = self.reduce(maps[self.low_level])
-        context = resize_linear(context, spatial_size(fine), align_corners=True)
+        context = self.encoder.resize(context, spatial_size(fine))
         logits = self.head(self.decoder(torch.cat([fine, context], dim=1)))
-        return crop_end(resize_linear(logits, aligned, align_corners=True), size)
+        return self.encoder.enlarge(logits, image)
 
     def receptive_field(self) -> tuple[int, ...]:
         """Return the voxels that one output voxel sees, per axis, the image pooling aside."""
@@ -215,105 +202,9 @@ class DeepLabV3Plus(Network):
             fields.append(receptive_field(steps))
         return tuple(fields)
 
-    def _rates(
-        self,
-        aspp_rates: Literal["auto"] | Sequence[int],
-        output_stride: int,
-        patch_voxels: Sequence[int] | None,
-    ) -> list[tuple[int, ...]]:
-        """Return the context's dilations per axis, without those that would be twice there."""
-        if aspp_rates != "auto":
-            return [(rate,) * self.spatial_dims for rate in aspp_rates]
-        if patch_voxels is None:
-            rate = 16 // output_stride
-            return [(paper * rate,) * self.spatial_dims for paper in _PAPER_RATES]
-        cells = [n / s for n, s in zip(patch_voxels, self.output_stride, strict=True)]
-        rates = [
-            tuple(max(1, round(n / _PAPER_CELLS * paper)) for n in cells) for paper in _PAPER_RATES
-        ]
-        return list(dict.fromkeys(rates))
-
-
-class _ASPP(nn.Module):
-    """Context at several rates: a 1x1 branch, dilated 3x3 branches, and the whole image's mean."""
-
-    def __init__(
-        self,
-        spatial_dims: int,
-        enters: int,
-        channels: int,
-        *,
-        rates: Sequence[tuple[int, ...]],
-        built_for: tuple[int, ...],
-        image_pooling: bool,
-        separable: bool,
-        norm: Norm,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.built_rates = tuple(rates)
-        self.built_for = built_for
-        self.near = _conv_norm(spatial_dims, enters, channels, 1, norm)
-        self.far = nn.ModuleList(
-            _spatial_conv(spatial_dims, enters, channels, norm, separable=separable) for _ in rates
-        )
-        # An instance norm has no variance on the pooled map of one cell.
-        pooled_norm: Norm = "group" if norm == "instance" else norm
-        self.pooled = (
-            _conv_norm(spatial_dims, enters, channels, 1, pooled_norm) if image_pooling else None
-        )
-        branches = 1 + len(rates) + image_pooling
-        self.project = nn.Sequential(
-            _conv_norm(spatial_dims, branches * channels, channels, 1, norm), nn.Dropout(dropout)
-        )
-        self.set_output_stride(built_for)
-
-    def set_output_stride(self, output_stride: tuple[int, ...]) -> None:
-        """Dilate so that the branches reach as far in voxels as at the stride built for."""
-        self.rates = [
-            tuple(
-                max(1, round(r * built / now))
-                for r, built, now in zip(rate, self.built_for, output_stride, strict=True)
-            )
-            for rate in self.built_rates
-        ]
-        for branch, rate in zip(self.far, self.rates, strict=True):
-            dilated = next(branch.children())
-            dilated.dilation = dilated.padding = rate  # type: ignore[assignment]
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the context of every cell, on the same grid."""
-        branches = [self.near(features), *(branch(features) for branch in self.far)]
-        if self.pooled is not None:
-            spatial = tuple(range(2, features.dim()))
-            mean = self.pooled(features.mean(dim=spatial, keepdim=True))
-            branches.append(mean.expand(-1, -1, *spatial_size(features)))
-        projected: Tensor = self.project(torch.cat(branches, dim=1))
-        return projected
-
 
 def _head(spatial_dims: int, enters: int, out_channels: int) -> nn.Module:
     head = CONV[spatial_dims](enters, out_channels, 1)
     for name, last in head.named_parameters():
         nn.init.normal_(last, std=0.01 if name == "weight" else 0.0)
     return head
-
-
-def _conv_norm(
-    spatial_dims: int, enters: int, leaves: int, kernel: int, norm: Norm, groups: int = 1
-) -> nn.Sequential:
-    conv = CONV[spatial_dims](
-        enters, leaves, kernel, padding=kernel // 2, groups=groups, bias=norm == "none"
-    )
-    return nn.Sequential(conv, make_norm(spatial_dims, leaves, norm), nn.ReLU(inplace=True))
-
-
-def _spatial_conv(
-    spatial_dims: int, enters: int, leaves: int, norm: Norm, *, separable: bool
-) -> nn.Sequential:
-    """Return a 3x3 convolution, norm, ReLU; the first of its layers is the one with a rate."""
-    if not separable:
-        return _conv_norm(spatial_dims, enters, leaves, 3, norm)
-    each = _conv_norm(spatial_dims, enters, enters, 3, norm, groups=enters)
-    across = _conv_norm(spatial_dims, enters, leaves, 1, norm)
-    return nn.Sequential(*each, *across)

@@ -7,7 +7,7 @@ MONAI.
 from collections.abc import Sequence
 from itertools import accumulate
 from math import ceil, prod
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from monai.networks.nets.dynunet import DynUNet as MonaiDynUNet
@@ -120,11 +120,9 @@ class DynUNet(Network):
         return cls(3, in_channels, out_channels, patch_voxels=(128, 128, 128))
 
     @classmethod
-    def small(cls, spatial_dims: int, in_channels: int, out_channels: int) -> Self:
-        """Return three halvings and 16 to 128 channels."""
-        patch = (32,) * spatial_dims
-        channels = (16, 32, 64, 128)
-        return cls(spatial_dims, in_channels, out_channels, patch_voxels=patch, channels=channels)
+    def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
+        """Three halvings and 16 to 128 channels."""
+        return {"patch_voxels": (32,) * spatial_dims, "channels": (16, 32, 64, 128)}
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Return logits on the image's own grid; a list while training with deep supervision."""

@@ -40,6 +40,27 @@ def make_norm(spatial_dims: int, channels: int, norm: Norm) -> nn.Module:
     return nn.Identity()
 
 
+def conv_norm(
+    spatial_dims: int, enters: int, leaves: int, kernel: int, norm: Norm, groups: int = 1
+) -> nn.Sequential:
+    """Return a convolution of any odd kernel that keeps the grid, its norm, and ReLU."""
+    conv = CONV[spatial_dims](
+        enters, leaves, kernel, padding=kernel // 2, groups=groups, bias=norm == "none"
+    )
+    return nn.Sequential(conv, make_norm(spatial_dims, leaves, norm), nn.ReLU(inplace=True))
+
+
+def spatial_conv(
+    spatial_dims: int, enters: int, leaves: int, norm: Norm, *, separable: bool
+) -> nn.Sequential:
+    """Return a 3x3 convolution, norm, ReLU; the first of its layers is the one with a rate."""
+    if not separable:
+        return conv_norm(spatial_dims, enters, leaves, 3, norm)
+    each = conv_norm(spatial_dims, enters, enters, 3, norm, groups=enters)
+    across = conv_norm(spatial_dims, enters, leaves, 1, norm)
+    return nn.Sequential(*each, *across)
+
+
 def init_he(module: nn.Module) -> None:
     """Draw the weights of all convolutions from N(0, sqrt(2 / inputs)); biases become zero.
 

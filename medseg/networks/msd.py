@@ -8,7 +8,7 @@ Source: Pelt & Sethian, PNAS 115 (2018) 254-259, doi:10.1073/pnas.1715832114.
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -92,9 +92,9 @@ class MSDNet(Network):
         return cls(spatial_dims, in_channels, out_channels, dilations=tuple(range(1, 11)))
 
     @classmethod
-    def small(cls, spatial_dims: int, in_channels: int, out_channels: int) -> Self:
-        """Return half of the layers, and a quarter in 3D, where each costs three times as much."""
-        return cls(spatial_dims, in_channels, out_channels, depth=50 if spatial_dims == 2 else 25)
+    def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
+        """Half of the layers, and a quarter in 3D, where each costs three times as much."""
+        return {"depth": 50 if spatial_dims == 2 else 25}
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits on the image's own grid."""

@@ -10,7 +10,7 @@ arXiv:1606.06650.
 
 from collections.abc import Sequence
 from math import ceil, prod
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -147,9 +147,9 @@ class UNetClassic(Network):
         )
 
     @classmethod
-    def small(cls, spatial_dims: int, in_channels: int, out_channels: int) -> Self:
-        """Return four levels of 16 to 128 channels with group norm."""
-        return cls(spatial_dims, in_channels, out_channels, channels=(16, 32, 64, 128))
+    def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
+        """Four levels of 16 to 128 channels with group norm."""
+        return {"channels": (16, 32, 64, 128)}
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Return logits on the image's own grid; a list while training with deep supervision."""

@@ -10,20 +10,17 @@ torchvision. Dilation: Chen et al., arXiv:1706.05587.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride
 from medseg.networks.layers import CONV, MAX_POOL, Norm, Step, init_he, make_norm
 from medseg.networks.topology import kernels_from_strides
-from medseg.registry import Registry
-
-OutputStride = Literal[8, 16, 32]
-ENCODERS: Registry["ResNet"] = Registry("encoder", given=("spatial_dims", "in_channels"))
 
 
-class ResNet(nn.Module):
+class ResNet(Encoder):
     """A residual network without its classifier.
 
     Args:
@@ -37,10 +34,10 @@ class ResNet(nn.Module):
         strides: One stride per axis for each of the five halvings; 2 by default. An axis that is
             not halved yet has kernels of 1.
         multi_grid: Factors of the dilations of the last stage's blocks.
-
-    Attributes:
-        channels: Channels of each feature map that ``forward`` returns.
+        deep_stem: Whether three 3x3 convolutions, the last of twice the width, stand for the 7x7.
     """
+
+    aligned_corners = True
 
     def __init__(
         self,
@@ -53,23 +50,31 @@ class ResNet(nn.Module):
         norm: Norm = "auto",
         strides: Sequence[Sequence[int]] | None = None,
         multi_grid: Sequence[int] = (1, 1, 1),
+        deep_stem: bool = False,
     ) -> None:
         super().__init__()
         self.halvings = tuple(tuple(s) for s in strides or ((2,) * spatial_dims,) * 5)
         self.multi_grid = tuple(multi_grid)
         kernels = kernels_from_strides(self.halvings)
-        stem_kernel = tuple(7 if k > 1 else 1 for k in kernels[0])
         pool_kernel = tuple(3 if s > 1 else 1 for s in self.halvings[1])
-        self.stem = nn.Sequential(
-            _conv(spatial_dims, in_channels, width, stem_kernel, self.halvings[0], norm),
-            make_norm(spatial_dims, width, norm),
-            nn.ReLU(inplace=True),
-        )
+        wide = tuple(7 if k > 1 else 1 for k in kernels[0])
+        one = (1,) * spatial_dims
+        plan = [(width, wide, self.halvings[0])]
+        if deep_stem:
+            plan = [(width, kernels[0], self.halvings[0])]
+            plan += [(width, kernels[0], one), (2 * width, kernels[0], one)]
+        self.stem = nn.Sequential()
+        enters = in_channels
+        for leaves, kernel, stride in plan:
+            self.stem.append(_conv(spatial_dims, enters, leaves, kernel, stride, norm))
+            self.stem.append(make_norm(spatial_dims, leaves, norm))
+            self.stem.append(nn.ReLU(inplace=True))
+            enters = leaves
         self.pool = MAX_POOL[spatial_dims](
             pool_kernel, stride=self.halvings[1], padding=tuple(k // 2 for k in pool_kernel)
         )
         self.stages = nn.ModuleList()
-        enters = width
+        stem_channels = enters
         expansion = 4 if bottleneck else 1
         for number, count in enumerate(blocks):
             inner = width * 2**number
@@ -82,15 +87,12 @@ class ResNet(nn.Module):
                 )
                 enters = inner * expansion
             self.stages.append(stage)
-        self.channels = (width, *(width * 2**n * expansion for n in range(len(blocks))))
+        self.channels = (stem_channels, *(width * 2**n * expansion for n in range(len(blocks))))
         init_he(self)
         self.set_output_stride(32)
 
     def set_output_stride(self, output_stride: OutputStride) -> None:
-        """Halve down to ``output_stride`` along the finest axes, and dilate from there on.
-
-        The weights stay as they are: what was trained at one output stride works at another.
-        """
+        """Halve down to ``output_stride``; see :class:`Encoder`."""
         axes = range(len(self.halvings[0]))
         self.grids = [self.halvings[0]]
         grid = tuple(a * b for a, b in zip(*self.halvings[:2], strict=True))
@@ -117,11 +119,7 @@ class ResNet(nn.Module):
             self.grids.append(grid)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the feature maps of the stem and of the four stages, finest first.
-
-        Their strides are in ``grids``. On an axis of k * stride + 1 voxels, cell i lies exactly on
-        voxel i * stride.
-        """
+        """Return the feature maps of the stem and of the four stages, finest first."""
         features = self.stem(image)
         maps = [features]
         features = self.pool(features)
@@ -133,11 +131,10 @@ class ResNet(nn.Module):
 
     def steps(self, axis: int) -> list[Step]:
         """Return the layers along one axis, for the receptive field."""
-        stem: Any = self.stem[0]
-        steps = [
-            Step(stem.kernel_size[axis], stride=stem.stride[axis]),
-            Step(3 if self.halvings[1][axis] > 1 else 1, stride=self.halvings[1][axis]),
-        ]
+        convs: list[Any] = [layer for layer in self.stem if hasattr(layer, "kernel_size")]
+        steps = [Step(c.kernel_size[axis], stride=c.stride[axis]) for c in convs]
+        pool = self.halvings[1][axis]
+        steps.append(Step(3 if pool > 1 else 1, stride=pool))
         for stage in self.stages:
             for block in _blocks(stage):
                 steps += [
@@ -220,5 +217,6 @@ for _name, _counts, _is_bottleneck in (
     ("resnet34", (3, 4, 6, 3), False),
     ("resnet50", (3, 4, 6, 3), True),
     ("resnet101", (3, 4, 23, 3), True),
+    ("resnet152", (3, 8, 36, 3), True),
 ):
     ENCODERS.register(_name)(partial(ResNet, blocks=_counts, bottleneck=_is_bottleneck))

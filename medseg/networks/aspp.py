@@ -1,0 +1,106 @@
+"""Context at several rates: the atrous spatial pyramid of DeepLab V3 and V3+.
+
+Source: Chen et al., arXiv:1706.05587.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from medseg.networks.layers import Norm, conv_norm, spatial_conv, spatial_size
+
+_PAPER_RATES = (6, 12, 18)  # at output stride 16, on maps of 33 cells
+_PAPER_CELLS = 33
+Rates = Literal["auto"] | Sequence[int]
+
+
+def context_rates(
+    rates: Rates,
+    finest_stride: int,
+    output_stride: Sequence[int],
+    patch_voxels: Sequence[int] | None,
+    *,
+    paper: Sequence[int] = _PAPER_RATES,
+    paper_stride: int = 16,
+) -> list[tuple[int, ...]]:
+    """Return the dilations of the context's branches per axis, none of them twice.
+
+    A rate beyond the feature map meets only padding, and leaves a 1x1 convolution: on a patch, the
+    published rates shrink with it.
+
+    Args:
+        rates: The rates wanted at this output stride, or ``auto``.
+        finest_stride: The output stride along the finest axes.
+        output_stride: The output stride, per axis.
+        patch_voxels: The training patch; None for the published rates.
+        paper: The published rates, on maps of 33 cells.
+        paper_stride: The output stride for which they are published.
+    """
+    if rates != "auto":
+        return [(rate,) * len(output_stride) for rate in rates]
+    if patch_voxels is None:
+        finer = paper_stride // finest_stride
+        return [(rate * finer,) * len(output_stride) for rate in paper]
+    cells = [n / s for n, s in zip(patch_voxels, output_stride, strict=True)]
+    scaled = [tuple(max(1, round(n / _PAPER_CELLS * rate)) for n in cells) for rate in paper]
+    return list(dict.fromkeys(scaled))
+
+
+class ASPP(nn.Module):
+    """Context at several rates: a 1x1 branch, dilated 3x3 branches, and the whole image's mean."""
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        enters: int,
+        channels: int,
+        *,
+        rates: Sequence[tuple[int, ...]],
+        built_for: tuple[int, ...],
+        image_pooling: bool,
+        separable: bool,
+        norm: Norm,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.built_rates = tuple(rates)
+        self.built_for = built_for
+        self.near = conv_norm(spatial_dims, enters, channels, 1, norm)
+        self.far = nn.ModuleList(
+            spatial_conv(spatial_dims, enters, channels, norm, separable=separable) for _ in rates
+        )
+        # An instance norm has no variance on the pooled map of one cell.
+        pooled_norm: Norm = "group" if norm == "instance" else norm
+        self.pooled = (
+            conv_norm(spatial_dims, enters, channels, 1, pooled_norm) if image_pooling else None
+        )
+        branches = 1 + len(rates) + image_pooling
+        self.project = nn.Sequential(
+            conv_norm(spatial_dims, branches * channels, channels, 1, norm), nn.Dropout(dropout)
+        )
+        self.set_output_stride(built_for)
+
+    def set_output_stride(self, output_stride: tuple[int, ...]) -> None:
+        """Dilate so that the branches reach as far in voxels as at the stride built for."""
+        self.rates = [
+            tuple(
+                max(1, round(r * built / now))
+                for r, built, now in zip(rate, self.built_for, output_stride, strict=True)
+            )
+            for rate in self.built_rates
+        ]
+        for branch, rate in zip(self.far, self.rates, strict=True):
+            dilated = next(branch.children())
+            dilated.dilation = dilated.padding = rate  # type: ignore[assignment]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the context of every cell, on the same grid."""
+        branches = [self.near(features), *(branch(features) for branch in self.far)]
+        if self.pooled is not None:
+            spatial = tuple(range(2, features.dim()))
+            mean = self.pooled(features.mean(dim=spatial, keepdim=True))
+            branches.append(mean.expand(-1, -1, *spatial_size(features)))
+        projected: Tensor = self.project(torch.cat(branches, dim=1))
+        return projected

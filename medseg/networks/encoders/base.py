@@ -1,0 +1,79 @@
+"""What every encoder promises, and the list of encoders."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import ceil
+from typing import Literal
+
+from torch import Tensor, nn
+
+from medseg.networks.layers import Step, crop_end, pad_end, resize_linear, spatial_size, whole_cells
+from medseg.registry import Registry
+
+OutputStride = Literal[8, 16, 32]
+ENCODERS: Registry["Encoder"] = Registry("encoder", given=("spatial_dims", "in_channels"))
+
+
+class Encoder(nn.Module, ABC):
+    """A classifier's trunk without its classifier: feature maps on ever coarser grids.
+
+    A stage that would halve the grid can keep it and dilate its kernels instead, so that the same
+    weights serve at several output strides.
+
+    Attributes:
+        channels: Channels of each feature map that ``forward`` returns, finest first.
+        grids: Voxels per cell of each of these maps, per axis.
+        halvings: One stride per axis for each of the halvings down to a 32nd.
+        aligned_corners: How cells lie on voxels. If true (strided 3x3 convolutions and poolings,
+            padded by one), the centre of cell i is voxel i * stride, and images are padded to
+            k * stride + 1 voxels. If false (2x2 pooling), cell i covers the voxels from i * stride
+            on, and images are padded to k * stride.
+    """
+
+    channels: tuple[int, ...]
+    grids: list[tuple[int, ...]]
+    halvings: tuple[tuple[int, ...], ...]
+    aligned_corners: bool
+
+    @abstractmethod
+    def set_output_stride(self, output_stride: OutputStride) -> None:
+        """Halve down to ``output_stride`` along the finest axes, and dilate from there on.
+
+        The weights stay as they are: what was trained at one output stride works at another.
+        """
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the feature maps, finest first.
+
+        Args:
+            image: (batch, in_channels, *spatial), of a size that :meth:`pad` gives.
+        """
+
+    @abstractmethod
+    def steps(self, axis: int) -> list[Step]:
+        """Return the layers along one axis, for the receptive field."""
+
+    def padded_size(self, image: Tensor) -> tuple[int, ...]:
+        """Return the smallest size of whole cells of the coarsest map that holds the image."""
+        size, stride = spatial_size(image), self.grids[-1]
+        if self.aligned_corners:
+            return tuple(ceil((n - 1) / s) * s + 1 for n, s in zip(size, stride, strict=True))
+        return whole_cells(size, stride)
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Repeat the last voxels until the image has its :meth:`padded_size`."""
+        return pad_end(image, self.padded_size(image))
+
+    def resize(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        """Interpolate a map onto the size of a finer one, or of the padded image, unshifted."""
+        return resize_linear(features, size, align_corners=self.aligned_corners)
+
+    def enlarge(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Interpolate logits of a coarse grid onto the voxels of the image, as it was unpadded.
+
+        Args:
+            logits: (batch, classes, *cells), of one of the maps' grids.
+            image: (batch, in_channels, *spatial), before :meth:`pad`.
+        """
+        return crop_end(self.resize(logits, self.padded_size(image)), spatial_size(image))
