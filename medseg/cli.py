@@ -97,6 +97,10 @@ def train(
         str | None,
         typer.Option(help="Train and validate for this long, e.g. 20m; the epochs are ignored."),
     ] = None,
+    budget_clock: Annotated[
+        str,
+        typer.Option(help="wall time, or cpu time of this process: fair on a busy machine."),
+    ] = "wall",
     data_root: DataRoot = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     device: Device = "auto",
@@ -124,6 +128,7 @@ def train(
         data_root=data_root,
         runs=runs,
         time_budget=None if time_budget is None else parse_duration(time_budget),
+        clock=_one_of("--budget-clock", budget_clock, ("wall", "cpu")),
         device=_one_of("--device", device, ("auto", "cpu", "gpu")),
         precision=_one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16")),
         workers=workers,

@@ -49,7 +49,13 @@ def _normalisations() -> Any:
     return NORMALISATIONS
 
 
-NetworkPart = Annotated[PartSettings, known_to(_networks)]
+class NetworkSettings(PartSettings):
+    """A network with its settings; ``preset: small`` starts from those for little data."""
+
+    preset: Literal["default", "small"] = "default"
+
+
+NetworkPart = Annotated[NetworkSettings, known_to(_networks)]
 LossPart = Annotated[PartSettings, known_to(_losses)]
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from medseg.errors import MedsegError
 from medseg.geometry import Grid
 from medseg.inference.sliding import Precision, probabilities_of, sliding_window
-from medseg.networks import NETWORKS
+from medseg.networks import NETWORKS, Network
 from medseg.transforms import Preparation, Prepared
 
 FORMAT = "medseg-model/1"
@@ -61,7 +61,7 @@ class ModelSpec:
     axes: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def build_network(self) -> nn.Module:
+    def build_network(self) -> Network:
         """Return the network with fresh weights."""
         return NETWORKS.build(
             self.network,

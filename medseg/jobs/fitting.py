@@ -28,6 +28,7 @@ class How:
     """What belongs to the command line: how long, and on which computer."""
 
     time_budget: float | None
+    clock: Literal["wall", "cpu"]
     device: str
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     workers: int
@@ -73,6 +74,7 @@ def fit_model(work: Work) -> Model:
         validate_every=settings.validate_every,
         warmup=settings.warmup_iterations,
         time_budget=work.how.time_budget,
+        clock=work.how.clock,
         patience=settings.patience,
         ema=settings.ema,
         gradient_clip=settings.gradient_clip,
@@ -106,9 +108,12 @@ def _module(work: Work, spec: ModelSpec) -> "SegmentationModule":
     from medseg.training import SegmentationModule
 
     loss, settings = work.job.loss, work.job.train
+    network = spec.build_network()
     return SegmentationModule(
-        spec.build_network(),
-        DeepSupervision(LOSSES.build(loss.name, **loss.settings)),
+        network,
+        DeepSupervision(
+            LOSSES.build(loss.name, **loss.settings), weights=network.supervision_weights
+        ),
         structures=work.card.label_map().structures,
         window_voxels=spec.window_voxels,
         optimiser=settings.optimiser,

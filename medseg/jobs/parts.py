@@ -92,13 +92,17 @@ def model_spec(
 
 
 def network_settings(job: TrainJob, preparation: Preparation) -> dict[str, Any]:
-    """Return the network's settings, with the patch and its spacing where it plans by them."""
-    settings: dict[str, Any] = job.network.settings
+    """Return the network's settings: the preset's, the patch and its spacing, the job's own."""
     known = NETWORKS.settings(job.network.name)
+    preset: dict[str, Any] = {}
+    if job.network.preset == "small":
+        part: Any = NETWORKS[job.network.name]
+        preset = part.small_settings(preparation.spatial_dims)
     planned: dict[str, Any] = {"patch_voxels": array_order(job.data.patch_voxels)}
     if preparation.spacing is not None:
         planned["spacing"] = preparation.spacing
-    return {key: value for key, value in planned.items() if key in known} | settings
+    fitting = {key: value for key, value in planned.items() if key in known}
+    return preset | fitting | job.network.settings
 
 
 def sagittal_axis_of(card: Card) -> int | None:

@@ -64,6 +64,7 @@ def train(
     data_root: Path | None = None,
     runs: Path = Path("runs"),
     time_budget: float | None = None,
+    clock: Literal["wall", "cpu"] = "wall",
     device: Literal["auto", "cpu", "gpu"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     workers: int = 0,
@@ -82,6 +83,7 @@ def train(
         data_root: Folder below which the card's root lies.
         runs: Folder of the runs' folders.
         time_budget: Seconds for training and validation; the job's epochs are ignored then.
+        clock: Whether these are wall time or processor time.
         device: Where to train.
         precision: Number format.
         workers: Loader processes.
@@ -96,7 +98,7 @@ def train(
     from medseg.tracking import TrackedRun, environment, git_state
 
     job, card, card_file = read_job(job_file, settings)
-    how = How(time_budget, torch_device(device), precision, workers)
+    how = How(time_budget, clock, torch_device(device), precision, workers)
     split = split_of(job, card, cases_of(card, card_file, data_root), job_file)
     files = file_digests(
         track(split.cases, "hashing files", console=console, disable=not console.is_terminal)
@@ -108,7 +110,8 @@ def train(
         "data_sha256": _sha256(files),
         "medseg": __version__,
     }
-    identity = _sha256([provenance, to_yaml(card), time_budget])
+    budget = time_budget if clock == "wall" else [time_budget, clock]
+    identity = _sha256([provenance, to_yaml(card), budget])
     folder = runs / f"{job_file.stem}-{identity[:8]}"
     if (folder / RESULT).exists():
         raise MedsegError(

@@ -121,8 +121,8 @@ class DynUNet(Network):
 
     @classmethod
     def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
-        """Three halvings and 16 to 128 channels."""
-        return {"patch_voxels": (32,) * spatial_dims, "channels": (16, 32, 64, 128)}
+        """16 to 128 channels, and three halvings unless a job's patch asks for more."""
+        return {"patch_voxels": (32,) * spatial_dims, "channels": (16, 32, 64, *(128,) * 6)}
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Return logits on the image's own grid; a list while training with deep supervision."""

@@ -2,7 +2,6 @@
 
 import logging
 import pickle
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from medseg.errors import MedsegError
 from medseg.training.module import SegmentationModule
 from medseg.training.progress import MetricStream, ProgressBar
-from medseg.training.schedule import Schedule, moving_average
+from medseg.training.schedule import CLOCKS, Clock, Schedule, moving_average
 
 VALIDATIONS_IN_A_BUDGET = 12
 SHARE_OF_VALIDATION = 0.2
@@ -32,7 +31,7 @@ class FitResult:
     Args:
         best_dice: Mean Dice on the whole validation images, of the weights that were kept.
         steps: Training steps taken.
-        seconds: Time of training and validation, over all resumed parts.
+        seconds: Time of training and validation by the run's clock, over all resumed parts.
         resumed: Whether the run went on from a checkpoint.
     """
 
@@ -52,6 +51,7 @@ def fit(
     validate_every: int,
     warmup: int = 0,
     time_budget: float | None = None,
+    clock: Clock = "wall",
     patience: int | None = None,
     ema: float | None = None,
     gradient_clip: float | None = None,
@@ -72,6 +72,7 @@ def fit(
         validate_every: Epochs between validations; with a time budget they are spread over it.
         warmup: Steps of rising learning rate.
         time_budget: Seconds for training and validation.
+        clock: Whether these are wall time or processor time.
         patience: Validations without a better Dice after which training stops early.
         ema: Decay of the moving average of the weights; None for none.
         gradient_clip: Largest norm of the gradient.
@@ -87,7 +88,10 @@ def fit(
     if resumed:
         _read_checkpoint(checkpoint)
     schedule = Schedule(
-        iterations=epochs * iterations_per_epoch, warmup=warmup, time_budget=time_budget
+        iterations=epochs * iterations_per_epoch,
+        warmup=warmup,
+        time_budget=time_budget,
+        clock=clock,
     )
     best = ModelCheckpoint(
         folder, filename="best", monitor="validation/dice", mode="max", enable_version_counter=False
@@ -101,7 +105,7 @@ def fit(
     if time_budget is not None:
         every = {
             "check_val_every_n_epoch": None,
-            "val_check_interval": _validation_interval(module, data, time_budget),
+            "val_check_interval": _validation_interval(module, data, time_budget, clock),
         }
     with quiet():
         trainer = pl.Trainer(
@@ -209,15 +213,16 @@ def _precision(wanted: str, device: str) -> Any:
 
 
 def _validation_interval(
-    module: SegmentationModule, data: pl.LightningDataModule, time_budget: float
+    module: SegmentationModule, data: pl.LightningDataModule, time_budget: float, clock: Clock
 ) -> timedelta:
     """Return how often to validate, so that validation takes at most a fifth of the budget."""
     loader = data.val_dataloader()
-    started = time.monotonic()
+    now = CLOCKS[clock]
+    started = now()
     where = next(module.network.parameters()).device
     module.eval()
     module.classes(next(iter(loader))["image"][0].to(where))
     module.train()
-    validation = (time.monotonic() - started) * len(loader)
+    validation = (now() - started) * len(loader)
     rounds = min(VALIDATIONS_IN_A_BUDGET, SHARE_OF_VALIDATION * time_budget / validation)
     return timedelta(seconds=max(1.0, time_budget / max(2.0, rounds)))
