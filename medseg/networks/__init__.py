@@ -3,21 +3,27 @@
 To add one: its file, and one import line here.
 """
 
+from medseg.networks.autodeeplab import AutoDeepLab
 from medseg.networks.base import NETWORKS, Network
 from medseg.networks.basicunet import BasicUNet
+from medseg.networks.deeplabv3 import DeepLabV3
 from medseg.networks.deeplabv3plus import DeepLabV3Plus
 from medseg.networks.dynunet import DynUNet
 from medseg.networks.msd import MSDNet
+from medseg.networks.segnet import SegNet
 from medseg.networks.topology import plan_topology, strides_from_spacing
 from medseg.networks.unet import UNetClassic
 
 __all__ = [
     "NETWORKS",
+    "AutoDeepLab",
     "BasicUNet",
+    "DeepLabV3",
     "DeepLabV3Plus",
     "DynUNet",
     "MSDNet",
     "Network",
+    "SegNet",
     "UNetClassic",
     "plan_topology",
     "strides_from_spacing",

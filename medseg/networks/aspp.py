@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medseg.networks.layers import Norm, conv_norm, spatial_conv, spatial_size
+from medseg.networks.layers import Norm, Step, conv_norm, spatial_conv, spatial_size
 
 _PAPER_RATES = (6, 12, 18)  # at output stride 16, on maps of 33 cells
 _PAPER_CELLS = 33
@@ -104,3 +104,7 @@ class ASPP(nn.Module):
             branches.append(mean.expand(-1, -1, *spatial_size(features)))
         projected: Tensor = self.project(torch.cat(branches, dim=1))
         return projected
+
+    def steps(self, axis: int) -> list[Step]:
+        """Return the widest branch along one axis, for the receptive field."""
+        return [Step(3, dilation=max((rate[axis] for rate in self.rates), default=1))]

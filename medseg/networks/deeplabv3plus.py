@@ -9,11 +9,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from medseg.networks.aspp import ASPP, context_rates
-from medseg.networks.base import NETWORKS, Network
-from medseg.networks.encoders import ENCODERS
+from medseg.networks.base import NETWORKS
+from medseg.networks.deeplabv3 import DeepLabV3, make_head
 from medseg.networks.layers import (
-    CONV,
     Norm,
     Step,
     conv_norm,
@@ -22,12 +20,11 @@ from medseg.networks.layers import (
     spatial_conv,
     spatial_size,
 )
-from medseg.networks.topology import strides_from_spacing
 
 
 @NETWORKS.register("deeplabv3plus")
-class DeepLabV3Plus(Network):
-    """DeepLab V3+ with a residual encoder, in 2D and 3D.
+class DeepLabV3Plus(DeepLabV3):
+    """DeepLab V3 with a decoder, in 2D and 3D.
 
     Differs from the paper: a norm that trains with a batch of one; rates that shrink with the
     patch, since a rate beyond the feature map meets only padding; a decoder at stride 2 on request;
@@ -40,11 +37,12 @@ class DeepLabV3Plus(Network):
         spatial_dims: 2 for slices, 3 for volumes.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
-        encoder: ``resnet10``, ``resnet18``, ``resnet34``, ``resnet50`` or ``resnet101``.
-        encoder_width: Channels of the encoder's stem; its last stage has 8 times as many, or 32.
+        encoder: Name of the encoder, e.g. ``resnet18``.
+        encoder_width: Channels that leave the encoder's stem; None for as many as published.
         output_stride: Voxels per cell of the encoder's last map along the finest axes. May be
             changed after training, with :meth:`set_output_stride`.
-        multi_grid: Factors of the dilations in the encoder's last stage.
+        multi_grid: Factors of the dilations in the encoder's last stage; None for 1, 2 and 4 in a
+            residual encoder, and for encoders without them.
         aspp_rates: Dilations of the context branches at this ``output_stride``. ``auto`` are 6, 12
             and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
         aspp_channels: Channels of each context branch.
@@ -73,9 +71,9 @@ class DeepLabV3Plus(Network):
         out_channels: int,
         *,
         encoder: str = "resnet18",
-        encoder_width: int = 64,
+        encoder_width: int | None = None,
         output_stride: Literal[8, 16] = 8,
-        multi_grid: Sequence[int] = (1, 2, 4),
+        multi_grid: Sequence[int] | None = None,
         aspp_rates: Literal["auto"] | Sequence[int] = "auto",
         aspp_channels: int = 256,
         image_pooling: bool = True,
@@ -88,30 +86,24 @@ class DeepLabV3Plus(Network):
         patch_voxels: Sequence[int] | None = None,
         spacing: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(spatial_dims, in_channels, out_channels)
-        halvings = strides_from_spacing(spacing or (1.0,) * spatial_dims, 5)
-        self.encoder = ENCODERS[encoder](
+        super().__init__(
             spatial_dims,
             in_channels,
-            width=encoder_width,
-            norm=norm,
-            strides=halvings,
+            out_channels,
+            encoder=encoder,
+            encoder_width=encoder_width,
+            output_stride=output_stride,
             multi_grid=multi_grid,
-        )
-        self.encoder.set_output_stride(output_stride)
-        self.output_stride = self.encoder.grids[-1]
-        self.low_level = 0 if decoder_stride == 2 else 1
-        self.aspp = ASPP(
-            spatial_dims,
-            self.encoder.channels[-1],
-            aspp_channels,
-            rates=context_rates(aspp_rates, output_stride, self.output_stride, patch_voxels),
-            built_for=self.output_stride,
+            aspp_rates=aspp_rates,
+            aspp_channels=aspp_channels,
             image_pooling=image_pooling,
             separable=separable,
             norm=norm,
             dropout=dropout,
+            patch_voxels=patch_voxels,
+            spacing=spacing,
         )
+        self.low_level = 0 if decoder_stride == 2 else 1
         self.reduce = conv_norm(
             spatial_dims, self.encoder.channels[self.low_level], low_level_channels, 1, norm
         )
@@ -122,9 +114,9 @@ class DeepLabV3Plus(Network):
                 for enters in (both, decoder_channels)
             )
         )
-        for part in (self.aspp, self.reduce, self.decoder):
-            init_he(part)
-        self.head = _head(spatial_dims, decoder_channels, out_channels)
+        init_he(self.reduce)
+        init_he(self.decoder)
+        self.head = make_head(spatial_dims, decoder_channels, out_channels)
 
     @classmethod
     def paper(
@@ -164,22 +156,10 @@ class DeepLabV3Plus(Network):
             "patch_voxels": (patch,) * spatial_dims,
         }
 
-    def set_output_stride(self, output_stride: Literal[8, 16]) -> None:
-        """Change the encoder's output stride, also after training; the context rates follow.
-
-        Raises:
-            ValueError: It is neither 8 nor 16.
-        """
-        if output_stride not in (8, 16):
-            raise ValueError(f"output_stride is 8 or 16, got {output_stride}")
-        self.encoder.set_output_stride(output_stride)
-        self.output_stride = self.encoder.grids[-1]
-        self.aspp.set_output_stride(self.output_stride)
-
     def forward(self, image: Tensor) -> Tensor:
         """Return logits on the image's own grid."""
         maps = self.encoder(self.encoder.pad(image))
-        context = self.aspp(maps[-1])
+        context = self.context(maps[-1])
         fine = self.reduce(maps[self.low_level])
         context = self.encoder.resize(context, spatial_size(fine))
         logits = self.head(self.decoder(torch.cat([fine, context], dim=1)))
@@ -190,21 +170,13 @@ class DeepLabV3Plus(Network):
         early = self.encoder.grids[self.low_level]
         fields = []
         for axis in range(self.spatial_dims):
-            rates = [rate[axis] for rate in self.aspp.rates]
             coarse, fine = self.output_stride[axis], early[axis]
             steps = [
                 *self.encoder.steps(axis),
-                Step(3, dilation=max(rates, default=1)),
+                *self.context.steps(axis),
                 Step(up=coarse // fine, blend=True),
                 *[Step(3)] * 2,
                 Step(up=fine, blend=True),
             ]
             fields.append(receptive_field(steps))
         return tuple(fields)
-
-
-def _head(spatial_dims: int, enters: int, out_channels: int) -> nn.Module:
-    head = CONV[spatial_dims](enters, out_channels, 1)
-    for name, last in head.named_parameters():
-        nn.init.normal_(last, std=0.01 if name == "weight" else 0.0)
-    return head

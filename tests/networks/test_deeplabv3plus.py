@@ -66,15 +66,15 @@ def test_finer_maps_contain_the_coarser_map_of_the_same_weights(name: str, spati
 def test_the_output_stride_is_switched_after_training_and_the_rates_follow():
     torch.manual_seed(0)
     network = DeepLabV3Plus(2, 1, 2, encoder="resnet10", encoder_width=8, output_stride=16).eval()
-    assert network.aspp.rates == [(6, 6), (12, 12), (18, 18)]
+    assert network.context.rates == [(6, 6), (12, 12), (18, 18)]
     before = {key: weights.clone() for key, weights in network.state_dict().items()}
     network.set_output_stride(8)
     assert network.output_stride == (8, 8)
-    assert network.aspp.rates == [(12, 12), (24, 24), (36, 36)]
+    assert network.context.rates == [(12, 12), (24, 24), (36, 36)]
     assert network(torch.randn(1, 1, 65, 40)).shape == (1, 2, 65, 40)
     assert all(torch.equal(before[key], w) for key, w in network.state_dict().items())
     built = DeepLabV3Plus(2, 1, 2, encoder="resnet10", encoder_width=8, output_stride=8)
-    assert built.aspp.rates == network.aspp.rates
+    assert built.context.rates == network.context.rates
     with pytest.raises(ValueError, match="8 or 16"):
         network.set_output_stride(32)
 
@@ -82,7 +82,7 @@ def test_the_output_stride_is_switched_after_training_and_the_rates_follow():
 def test_rates_shrink_with_the_patch():
     def rates(patch: tuple[int, ...]) -> list[tuple[int, ...]]:
         settings = {"encoder": "resnet10", "encoder_width": 2, "decoder_channels": 2}
-        return DeepLabV3Plus(len(patch), 1, 2, patch_voxels=patch, **settings).aspp.rates
+        return DeepLabV3Plus(len(patch), 1, 2, patch_voxels=patch, **settings).context.rates
 
     assert rates((96, 96)) == [(2, 2), (4, 4), (7, 7)]
     assert rates((96, 96, 48)) == [(2, 2, 1), (4, 4, 2), (7, 7, 3)]

@@ -3,7 +3,7 @@
 To add one: its file, and one import line here.
 """
 
-from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride
+from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride, make_encoder
 from medseg.networks.encoders.resnet import ResNet
 
-__all__ = ["ENCODERS", "Encoder", "OutputStride", "ResNet"]
+__all__ = ["ENCODERS", "Encoder", "OutputStride", "ResNet", "make_encoder"]

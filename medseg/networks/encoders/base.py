@@ -3,11 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from medseg.networks.layers import Step, crop_end, pad_end, resize_linear, spatial_size, whole_cells
+from medseg.networks.layers import (
+    Norm,
+    Step,
+    crop_end,
+    pad_end,
+    resize_linear,
+    spatial_size,
+    whole_cells,
+)
 from medseg.registry import Registry
 
 OutputStride = Literal[8, 16, 32]
@@ -77,3 +85,36 @@ class Encoder(nn.Module, ABC):
             image: (batch, in_channels, *spatial), before :meth:`pad`.
         """
         return crop_end(self.resize(logits, self.padded_size(image)), spatial_size(image))
+
+
+def make_encoder(
+    name: str,
+    spatial_dims: int,
+    in_channels: int,
+    *,
+    norm: Norm = "auto",
+    strides: Sequence[Sequence[int]] | None = None,
+    width: int | None = None,
+    multi_grid: Sequence[int] | None = None,
+) -> Encoder:
+    """Return the named encoder, with those of the settings that are not None.
+
+    Args:
+        name: One of :data:`ENCODERS`.
+        spatial_dims: 2 for slices, 3 for volumes.
+        in_channels: Channels of the image.
+        norm: Norm after every convolution.
+        strides: One stride per axis for each of the five halvings.
+        width: Channels that leave the stem.
+        multi_grid: Factors of the dilations of the last stage's blocks.
+
+    Raises:
+        ValueError: No such encoder, or one without a setting that was given.
+    """
+    known = ENCODERS.settings(name)
+    given = {"norm": norm, "strides": strides, "width": width, "multi_grid": multi_grid}
+    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    for key in settings:
+        if key not in known:
+            raise ValueError(f'encoder.{key}: not a setting of "{name}"; leave it out')
+    return ENCODERS[name](spatial_dims, in_channels, **settings)

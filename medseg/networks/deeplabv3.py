@@ -1,0 +1,168 @@
+"""DeepLab V3: a dilated encoder, and context at several rates with the whole image's mean.
+
+Source: Chen et al., arXiv:1706.05587.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from torch import Tensor, nn
+
+from medseg.networks.aspp import ASPP, context_rates
+from medseg.networks.base import NETWORKS, Network
+from medseg.networks.encoders import ENCODERS, make_encoder
+from medseg.networks.layers import CONV, Norm, Step, init_he, receptive_field
+from medseg.networks.topology import strides_from_spacing
+
+
+@NETWORKS.register("deeplabv3")
+class DeepLabV3(Network):
+    """DeepLab V3 with a residual encoder, in 2D and 3D.
+
+    Differs from the paper: a norm that trains with a batch of one; rates that shrink with the
+    patch, since a rate beyond the feature map meets only padding; sizes are padded to
+    k * stride + 1 voxels and resized with aligned corners, so that nothing shifts. As published,
+    logits are enlarged to the labels while training, never labels reduced to the logits.
+
+    The image pooling sees the whole input: tiles of an image, unlike the whole, give other logits.
+
+    Args:
+        spatial_dims: 2 for slices, 3 for volumes.
+        in_channels: Channels of the image.
+        out_channels: Classes, background included.
+        encoder: Name of the encoder, e.g. ``resnet18``.
+        encoder_width: Channels that leave the encoder's stem; None for as many as published.
+        output_stride: Voxels per cell of the encoder's last map along the finest axes: 16 in the
+            paper's training, 8 in its tests. May be changed after training, with
+            :meth:`set_output_stride`.
+        multi_grid: Factors of the dilations in the encoder's last stage; None for 1, 2 and 4 in a
+            residual encoder, and for encoders without them.
+        aspp_rates: Dilations of the context branches at this ``output_stride``. ``auto`` are 6, 12
+            and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
+        aspp_channels: Channels of each context branch.
+        image_pooling: Whether a branch averages the whole image.
+        separable: Whether the 3x3 convolutions of the context are split into one per channel and
+            one across channels.
+        norm: Norm after every convolution; ``auto`` is a group norm, ``batch`` that of the paper.
+        dropout: Share of features dropped after the context while training.
+        patch_voxels: The training patch, for ``aspp_rates``.
+        spacing: Distance of neighbouring voxels per axis: a thick axis is halved late.
+
+    Shape:
+        (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
+
+    Raises:
+        ValueError: No such encoder, or an ``output_stride`` other than 8 and 16.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        encoder: str = "resnet18",
+        encoder_width: int | None = None,
+        output_stride: Literal[8, 16] = 8,
+        multi_grid: Sequence[int] | None = None,
+        aspp_rates: Literal["auto"] | Sequence[int] = "auto",
+        aspp_channels: int = 256,
+        image_pooling: bool = True,
+        separable: bool = False,
+        norm: Norm = "auto",
+        dropout: float = 0.1,
+        patch_voxels: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(spatial_dims, in_channels, out_channels)
+        if multi_grid is None and encoder in ENCODERS:
+            multi_grid = (1, 2, 4) if "multi_grid" in ENCODERS.settings(encoder) else None
+        self.encoder = make_encoder(
+            encoder,
+            spatial_dims,
+            in_channels,
+            width=encoder_width,
+            norm=norm,
+            strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
+            multi_grid=multi_grid,
+        )
+        _check_output_stride(output_stride)
+        self.encoder.set_output_stride(output_stride)
+        self.output_stride = self.encoder.grids[-1]
+        self.context = ASPP(
+            spatial_dims,
+            self.encoder.channels[-1],
+            aspp_channels,
+            rates=context_rates(aspp_rates, output_stride, self.output_stride, patch_voxels),
+            built_for=self.output_stride,
+            image_pooling=image_pooling,
+            separable=separable,
+            norm=norm,
+            dropout=dropout,
+        )
+        init_he(self.context)
+        self.head = make_head(spatial_dims, aspp_channels, out_channels)
+
+    @classmethod
+    def paper(
+        cls, in_channels: int = 3, out_channels: int = 21, *, encoder: str = "resnet101"
+    ) -> Self:
+        """Return the published 2D network, trained at output stride 16 on crops of 513 voxels.
+
+        58,040,661 parameters for 3 channels and 21 classes; with resnet50 39,048,533.
+        """
+        return cls(2, in_channels, out_channels, encoder=encoder, output_stride=16, norm="batch")
+
+    @classmethod
+    def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
+        """A ResNet-18 of half width (3D: -10, a quarter) and a narrow context."""
+        encoder, width, patch = {2: ("resnet18", 32, 192), 3: ("resnet10", 16, 64)}[spatial_dims]
+        return {
+            "encoder": encoder,
+            "encoder_width": width,
+            "multi_grid": (1, 1, 1),
+            "aspp_channels": 64,
+            "patch_voxels": (patch,) * spatial_dims,
+        }
+
+    def set_output_stride(self, output_stride: Literal[8, 16]) -> None:
+        """Change the encoder's output stride, also after training; the context rates follow.
+
+        Raises:
+            ValueError: It is neither 8 nor 16.
+        """
+        _check_output_stride(output_stride)
+        self.encoder.set_output_stride(output_stride)
+        self.output_stride = self.encoder.grids[-1]
+        self.context.set_output_stride(self.output_stride)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits on the image's own grid."""
+        maps = self.encoder(self.encoder.pad(image))
+        return self.encoder.enlarge(self.head(self.context(maps[-1])), image)
+
+    def receptive_field(self) -> tuple[int, ...]:
+        """Return the voxels that one output voxel sees, per axis, the image pooling aside."""
+        return tuple(
+            receptive_field(
+                [
+                    *self.encoder.steps(axis),
+                    *self.context.steps(axis),
+                    Step(up=self.output_stride[axis], blend=True),
+                ]
+            )
+            for axis in range(self.spatial_dims)
+        )
+
+
+def make_head(spatial_dims: int, enters: int, out_channels: int) -> nn.Module:
+    """Return the 1x1 convolution onto the classes, drawn from N(0, 0.01) as the authors do."""
+    head = CONV[spatial_dims](enters, out_channels, 1)
+    for name, last in head.named_parameters():
+        nn.init.normal_(last, std=0.01 if name == "weight" else 0.0)
+    return head
+
+
+def _check_output_stride(output_stride: int) -> None:
+    if output_stride not in (8, 16):
+        raise ValueError(f"output_stride is 8 or 16, got {output_stride}")
