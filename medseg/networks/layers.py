@@ -149,6 +149,24 @@ class Step(NamedTuple):
     blend: bool = False  # ``up`` interpolates linearly, with aligned corners, instead
 
 
+def reach_back(steps: Sequence[Step], first: int, last: int) -> tuple[int, int]:
+    """Return the first and last cell along one axis that the output cells first..last see.
+
+    Args:
+        steps: The layers from the cells that are asked for to the output.
+        first: The first output cell.
+        last: The last output cell.
+    """
+    for step in reversed(steps):
+        reach = step.dilation * (step.kernel - 1)
+        # Pooling (an even kernel) starts in its own cell, a convolution is centred on it.
+        before = reach // 2 if step.kernel % 2 else 0
+        first = first // step.up * step.stride - before
+        last = (-(-last // step.up) if step.blend else last // step.up) * step.stride
+        last += reach - before
+    return first, last
+
+
 def receptive_field(steps: Sequence[Step]) -> int:
     """Return how many voxels along one axis reach one output voxel, at the worst position.
 
@@ -160,13 +178,6 @@ def receptive_field(steps: Sequence[Step]) -> int:
         positions *= step.stride
     widest = 0
     for position in range(positions):
-        first = last = position
-        for step in reversed(steps):
-            reach = step.dilation * (step.kernel - 1)
-            # Pooling (an even kernel) starts in its own cell, a convolution is centred on it.
-            before = reach // 2 if step.kernel % 2 else 0
-            first = first // step.up * step.stride - before
-            last = (-(-last // step.up) if step.blend else last // step.up) * step.stride
-            last += reach - before
+        first, last = reach_back(steps, position, position)
         widest = max(widest, last - first + 1)
     return widest
