@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from medseg.networks.aspp import ASPP, context_rates
 from medseg.networks.base import NETWORKS, Network
+from medseg.networks.deeplabv3 import make_head
 from medseg.networks.layers import (
     CONV,
     MAX_POOL,
@@ -52,7 +53,8 @@ class Genotype:
     Attributes:
         levels: The level of each layer: 0 for 1/4 of the resolution, up to 3 for 1/32.
         cell: Of each block, its two operations, each with the state that it reads: 0 is the layer
-            before, 1 the layer before that, 2 the cell's first block, and so on.
+            before, 1 the layer before that, 2 the cell's first block, and so on. A block reads two
+            different states.
 
     Raises:
         ValueError: The levels are no path of neighbours, or the blocks no cell.
@@ -72,10 +74,10 @@ class Genotype:
             raise ValueError("levels need a layer and cell a block, got none")
         for index, block in enumerate(self.cell):
             known = all(name in OPERATIONS and 0 <= state < index + 2 for name, state in block)
-            if len(block) != 2 or not known:
+            if not known or len(block) != 2 or block[0][1] == block[1][1]:
                 raise ValueError(
                     f"cell[{index}] is {list(block)}: a block has two operations out of "
-                    f"{', '.join(OPERATIONS)}, each with one of the states 0 to {index + 1}"
+                    f"{', '.join(OPERATIONS)}, on two different states of 0 to {index + 1}"
                 )
 
 
@@ -135,6 +137,8 @@ class AutoDeepLab(Network):
         ValueError: The levels are no path of neighbours, the blocks no cell, the path has fewer
             layers than ``depth``, or ``drop_path`` is no share below 1.
     """
+
+    trained_steps: Tensor
 
     def __init__(
         self,
@@ -217,9 +221,7 @@ class AutoDeepLab(Network):
             conv_norm(spatial_dims, decoder_channels, decoder_channels, 3, norm),
         )
         init_he(self)
-        self.head = CONV[spatial_dims](decoder_channels, out_channels, 1)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        self.head = make_head(spatial_dims, decoder_channels, out_channels)
 
     @classmethod
     def paper(
@@ -254,11 +256,11 @@ class AutoDeepLab(Network):
         sizes = [cells_of(spatial_size(padded), grid) for grid in self.grids]
         maps = [self.stem[0](padded)]
         maps.append(self.stem[1](maps[0]))
+        dropped = self._dropped()
         for layer, cell in enumerate(self.cells):
             size = sizes[self._entry(layer)]
-            maps.append(cell(maps[-1], maps[-2], size, self._keep(layer)))
-        if self.training and self.drop_path:
-            self.trained_steps += 1
+            keep = 1 - dropped * (layer + 1) / len(self.cells)
+            maps.append(cell(maps[-1], maps[-2], size, keep))
         context = self.aspp(maps[-1].relu())
         fine = self.reduce(maps[self.low_level])
         context = onto(context, spatial_size(fine))
@@ -280,11 +282,13 @@ class AutoDeepLab(Network):
         """Which of ``grids`` a cell's inputs are resized to; going down, the cell halves it."""
         return min(self.places[layer + 1], self.places[layer + 2])
 
-    def _keep(self, layer: int) -> float:
+    def _dropped(self) -> float:
+        """Return the last layer's share of dropped operations in this step, and count the step."""
         if not (self.training and self.drop_path):
-            return 1.0
-        trained = min(1.0, int(self.trained_steps) / self.drop_path_steps)
-        return 1 - trained * (layer + 1) / len(self.cells) * self.drop_path
+            return 0.0
+        share = min(1.0, int(self.trained_steps) / self.drop_path_steps) * self.drop_path
+        self.trained_steps += 1
+        return share
 
     def _seen(self, axis: int, position: int) -> tuple[int, int]:
         """Follow one output voxel back along every path; return the first and last voxel."""
@@ -301,11 +305,9 @@ class AutoDeepLab(Network):
         seen: dict[int, tuple[int, int]] = {self.low_level: fine}
         _include(seen, len(self.cells) + 1, reach_back(context, *fine))
         for layer, cell in reversed(list(enumerate(self.cells))):
-            entry = stride[self._entry(layer)]
-            for index, reached in zip(
-                (layer + 1, layer), cell.seen(axis, seen[layer + 2]), strict=True
-            ):
-                resize = _resizing(stride[self.places[index]], entry)
+            entered = cast(Cell, cell).seen(axis, seen[layer + 2])
+            for index, reached in zip((layer + 1, layer), entered, strict=True):
+                resize = _resizing(stride[self.places[index]], stride[self._entry(layer)])
                 _include(seen, index, reach_back([resize], *reached))
         _include(seen, 0, reach_back(steps_of(self.stem[1], axis), *seen[1]))
         return reach_back(steps_of(self.stem[0], axis), *seen[0])
@@ -335,20 +337,17 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.enter = nn.ModuleList(entry(spatial_dims, n, width, norm) for n in enters)
-        self.blocks = blocks
+        self.reads = [pair for block in blocks for pair in block]
         self.operations = nn.ModuleList(
-            nn.ModuleList(
-                operation(
-                    spatial_dims,
-                    name,
-                    width,
-                    kernel=kernel,
-                    stride=stride if state < 2 else (1,) * spatial_dims,
-                    norm=norm,
-                )
-                for name, state in block
+            operation(
+                spatial_dims,
+                name,
+                width,
+                kernel=kernel,
+                stride=stride if state < 2 else (1,) * spatial_dims,
+                norm=norm,
             )
-            for block in blocks
+            for name, state in self.reads
         )
 
     def forward(self, last: Tensor, before: Tensor, size: Sequence[int], keep: float) -> Tensor:
@@ -364,22 +363,20 @@ class Cell(nn.Module):
             enter(onto(features, size))
             for enter, features in zip(self.enter, (last, before), strict=True)
         ]
-        for block, pair in zip(self.blocks, self.operations, strict=True):
-            ends = [
-                _drop(apply(states[state]), keep if name != "skip" else 1.0)
-                for (name, state), apply in zip(block, pair, strict=True)
-            ]
-            states.append(ends[0] + ends[1])
+        ends: list[Tensor] = []
+        for (name, state), part in zip(self.reads, self.operations, strict=True):
+            ends.append(drop_images(part(states[state]), keep if name != "skip" else 1.0))
+            if len(ends) % 2 == 0:
+                states.append(ends[-2] + ends[-1])
         return torch.cat(states[2:], dim=1)
 
     def seen(self, axis: int, output: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return which cells of its two inputs, as resized, the output's first..last cells see."""
-        seen = {state: output for state in range(2, len(self.blocks) + 2)}
-        for index in reversed(range(len(self.blocks))):
-            for (_, state), part in zip(self.blocks[index], self.operations[index], strict=True):
-                _include(seen, state, reach_back(steps_of(part, axis), *seen[index + 2]))
-        # An input that no block reads sees nothing; one cell does not widen the field.
-        return seen.get(0, output), seen.get(1, output)
+        seen = dict.fromkeys(range(2, len(self.reads) // 2 + 2), output)
+        for index in reversed(range(len(self.reads))):
+            steps = steps_of(self.operations[index], axis)
+            _include(seen, self.reads[index][1], reach_back(steps, *seen[index // 2 + 2]))
+        return seen[0], seen[1]
 
 
 def stem(
@@ -520,7 +517,7 @@ def _conv(
     )
 
 
-def _drop(features: Tensor, keep: float) -> Tensor:
+def drop_images(features: Tensor, keep: float) -> Tensor:
     """Drop whole images of the batch at random, and enlarge the others to make up for them."""
     if keep == 1:
         return features
