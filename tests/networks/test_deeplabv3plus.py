@@ -1,11 +1,10 @@
-"""What only DeepLab V3+ and its encoders promise."""
+"""What only DeepLab V3+ promises."""
 
 import pytest
 import torch
 from torch import nn
 
 from medseg.networks import DeepLabV3Plus
-from medseg.networks.encoders import ENCODERS
 
 
 def count(network: nn.Module) -> int:
@@ -18,49 +17,13 @@ def count(network: nn.Module) -> int:
         ({"encoder": "resnet50"}, 40_352_181),
         ({"encoder": "resnet101"}, 59_344_309),
         ({"encoder": "resnet101", "separable": True}, 45_688_261),
+        ({"encoder": "xception65", "separable": True}, 41_055_413),
+        ({"encoder": "xception71", "separable": True, "out_channels": 19}, 43_477_323),
     ],
 )
 def test_parameters_are_as_published(settings, expected: int):
     with torch.device("meta"):
-        assert count(DeepLabV3Plus.paper(3, 21, **settings)) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("resnet18", 11_176_512),
-        ("resnet34", 21_284_672),
-        ("resnet50", 23_508_032),
-        ("resnet101", 42_500_160),
-    ],
-)
-def test_encoders_have_the_published_weights_without_the_classifier(name: str, expected: int):
-    with torch.device("meta"):
-        assert count(ENCODERS[name](2, 3, norm="batch")) == expected
-
-
-@pytest.mark.parametrize("spatial_dims", [2, 3])
-@pytest.mark.parametrize("name", ["resnet10", "resnet50"])
-def test_finer_maps_contain_the_coarser_map_of_the_same_weights(name: str, spatial_dims: int):
-    torch.manual_seed(0)
-    encoder = ENCODERS[name](spatial_dims, 1, width=4, multi_grid=(1, 2, 4)).eval()
-    for module in encoder.modules():
-        # A group norm's statistics are of its own grid; a shift and scale is not.
-        for key, part in list(module.named_children()):
-            if isinstance(part, nn.GroupNorm):
-                setattr(module, key, nn.Identity())
-    encoder = encoder.double()
-    image = torch.randn(1, 1, *(129 if spatial_dims == 2 else 65,) * spatial_dims).double()
-    maps = {}
-    with torch.no_grad():
-        for stride in (8, 16, 32):
-            encoder.set_output_stride(stride)
-            maps[stride] = encoder(image)[-1]
-            assert encoder.grids[-1] == (stride,) * spatial_dims
-    size = maps[32].abs().max()
-    for stride, step in ((8, 4), (16, 2)):
-        every = (..., *(slice(None, None, step) for _ in range(spatial_dims)))
-        assert (maps[stride][every] - maps[32]).abs().max() < 1e-10 * size
+        assert count(DeepLabV3Plus.paper(**settings)) == expected
 
 
 def test_the_output_stride_is_switched_after_training_and_the_rates_follow():
@@ -143,6 +106,13 @@ def test_a_separable_convolution_has_two_steps():
     assert each.weight.numel() == 256 * 9
     assert across.weight.numel() == 256 * 256
     assert network(torch.randn(1, 1, 20, 20)).shape == (1, 2, 20, 20)
+
+
+def test_xception_has_no_multi_grid():
+    settings = {"encoder": "xception_s", "encoder_width": 8}
+    assert DeepLabV3Plus(2, 1, 2, **settings)(torch.randn(1, 1, 20, 20)).shape == (1, 2, 20, 20)
+    with pytest.raises(ValueError, match=r'encoder\.multi_grid: not a setting of "xception_s"'):
+        DeepLabV3Plus(2, 1, 2, multi_grid=(1, 2, 4), **settings)
 
 
 def test_an_unknown_encoder_is_refused_with_the_nearest_name():

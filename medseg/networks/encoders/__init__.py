@@ -5,5 +5,7 @@ To add one: its file, and one import line here.
 
 from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride, make_encoder
 from medseg.networks.encoders.resnet import ResNet
+from medseg.networks.encoders.vgg import VGG
+from medseg.networks.encoders.xception import Xception
 
-__all__ = ["ENCODERS", "Encoder", "OutputStride", "ResNet", "make_encoder"]
+__all__ = ["ENCODERS", "VGG", "Encoder", "OutputStride", "ResNet", "Xception", "make_encoder"]

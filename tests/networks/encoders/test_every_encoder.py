@@ -1,0 +1,66 @@
+"""What every encoder with aligned corners promises; a new one is tested by being registered."""
+
+import pytest
+import torch
+from torch import nn
+
+from medseg.networks.encoders import ENCODERS, make_encoder
+
+ALIGNED = [name for name in ENCODERS if name.startswith(("resnet", "xception"))]
+IN_3D = ["resnet10", "resnet50", "xception_s"]
+
+
+def without_norms(encoder: nn.Module) -> nn.Module:
+    """A group norm's statistics are of its own grid; nothing is left that sees the whole map."""
+    for module in list(encoder.modules()):
+        for key, part in list(module.named_children()):
+            if isinstance(part, nn.GroupNorm):
+                setattr(module, key, nn.Identity())
+    return encoder.eval().double()
+
+
+@pytest.mark.parametrize(
+    ("name", "spatial_dims"), [*((name, 2) for name in ALIGNED), *((name, 3) for name in IN_3D)]
+)
+def test_finer_maps_contain_the_coarser_map_of_the_same_weights(name: str, spatial_dims: int):
+    torch.manual_seed(0)
+    encoder = without_norms(make_encoder(name, spatial_dims, 1, width=4))
+    image = torch.randn(1, 1, *(129 if spatial_dims == 2 else 65,) * spatial_dims).double()
+    maps = {}
+    with torch.no_grad():
+        for stride in (8, 16, 32):
+            encoder.set_output_stride(stride)
+            maps[stride] = encoder(image)[-1]
+            assert encoder.grids[-1] == (stride,) * spatial_dims
+    size = maps[32].abs().max()
+    assert size > 0
+    for stride, step in ((8, 4), (16, 2)):
+        every = (..., *(slice(None, None, step) for _ in range(spatial_dims)))
+        assert (maps[stride][every] - maps[32]).abs().max() < 1e-10 * size
+
+
+@pytest.mark.parametrize("name", ALIGNED)
+@pytest.mark.parametrize("stride", [8, 32])
+def test_maps_have_the_channels_and_grids_that_are_stated(name: str, stride: int):
+    with torch.device("meta"):
+        encoder = make_encoder(name, 2, 3, width=16)
+        encoder.set_output_stride(stride)
+        maps = encoder(encoder.pad(torch.empty(1, 3, 70, 100)))
+    assert tuple(m.shape[1] for m in maps) == encoder.channels
+    size = encoder.padded_size(torch.empty(1, 3, 70, 100, device="meta"))
+    for features, grid in zip(maps, encoder.grids, strict=True):
+        cells = [(n - 1) // g + 1 for n, g in zip(size, grid, strict=True)]
+        assert list(features.shape[2:]) == cells
+
+
+@pytest.mark.parametrize("name", IN_3D)
+def test_a_thick_axis_is_halved_late_and_has_flat_kernels_until_then(name: str):
+    strides = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    encoder = without_norms(make_encoder(name, 3, 1, width=4, strides=strides))
+    assert encoder.grids == [(1, 2, 2), (1, 4, 4), (2, 8, 8), (4, 16, 16), (8, 32, 32)]
+    image = torch.randn(1, 1, 9, 33, 33, dtype=torch.float64, requires_grad=True)
+    maps = encoder(image)
+    assert tuple(maps[0].shape[2:]) == (9, 17, 17)
+    maps[0][0, :, 4].sum().backward()
+    reached = image.grad[0, 0].abs().sum((1, 2)).nonzero().flatten().tolist()
+    assert reached == [4], "kernels are flat until the axis is halved"
