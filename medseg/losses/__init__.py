@@ -7,6 +7,14 @@ from medseg.losses.base import LOSSES, Loss
 from medseg.losses.cross_entropy import CrossEntropy
 from medseg.losses.deep_supervision import DeepSupervision
 from medseg.losses.dice_ce import DiceCE
-from medseg.losses.weights import unet_weight_map
+from medseg.losses.weights import median_frequency_weights, unet_weight_map
 
-__all__ = ["LOSSES", "CrossEntropy", "DeepSupervision", "DiceCE", "Loss", "unet_weight_map"]
+__all__ = [
+    "LOSSES",
+    "CrossEntropy",
+    "DeepSupervision",
+    "DiceCE",
+    "Loss",
+    "median_frequency_weights",
+    "unet_weight_map",
+]
