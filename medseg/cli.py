@@ -106,6 +106,13 @@ def train(
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that prepare patches.")] = 0,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin with another model's weights: a model or run folder, models:/NAME/VERSION.",
+            show_default=False,
+        ),
+    ] = None,
     tracking_uri: TrackingUri = None,
     experiment: Annotated[
         str | None, typer.Option(help="MLflow experiment; default: the data set's name.")
@@ -132,6 +139,7 @@ def train(
         device=_one_of("--device", device, ("auto", "cpu", "gpu")),
         precision=_one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16")),
         workers=workers,
+        start_from=start_from,
         tracking_uri=tracking_uri,
         experiment=experiment,
         register_as=register,
@@ -300,15 +308,43 @@ def promote(
 
 @app.command()
 def networks(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which networks; default: all.", show_default=False)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure time and memory on images of this size in voxels, x,y[,z]: 256,256.",
+            show_default=False,
+        ),
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 1,
+    classes: Annotated[int, typer.Option(min=2, help="Classes, background included.")] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="With --size: images of a step.")] = 1,
+    preset: Annotated[str, typer.Option(help="With --size: default or small.")] = "default",
     backends: Annotated[
         bool, typer.Option("--backends", help="List what can compute MS-D here, and why not.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the networks and their sizes."""
+    """List the networks, their sizes, and what they cost."""
+    from medseg.jobs.costs import Costs, costs
+    from medseg.jobs.networks import Networks
     from medseg.jobs.networks import networks as job
 
-    result = job(backends=backends)
+    result: Networks | Costs
+    if size:
+        result = costs(
+            names or [],
+            size=parse_size(size),
+            channels=channels,
+            classes=classes,
+            batch=batch,
+            preset=_one_of("--preset", preset, ("default", "small")),
+            console=_console(),
+        )
+    else:
+        result = job(names or [], backends=backends, channels=channels, classes=classes)
     _print(result.as_json) if as_json else result.show(Console())
 
 
@@ -337,6 +373,17 @@ def parse_lengths(text: str, option: str = "--pixel-size") -> list[Length]:
         return [Length.parse(part) for part in text.split(",")]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def parse_size(text: str) -> list[int]:
+    """Return the voxels of ``256,256`` or ``64,64,32``.
+
+    Raises:
+        BadParameter: It is not two or three numbers, each 1 or more.
+    """
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*){1,2}", text):
+        raise typer.BadParameter(f"{text}: write 256,256 or 64,64,32", param_hint="--size")
+    return [int(number) for number in text.split(",")]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from medseg.config.card import Card, SplitPart, read_card
 from medseg.config.reading import Section, checked, override, read_value, read_yaml
@@ -52,7 +52,7 @@ def _normalisations() -> Any:
 class NetworkSettings(PartSettings):
     """A network with its settings; ``preset: small`` starts from those for little data."""
 
-    preset: Literal["default", "small"] = "default"
+    preset: Literal["small"] | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 NetworkPart = Annotated[NetworkSettings, known_to(_networks)]
@@ -99,7 +99,10 @@ class DataSection(Section):
 
 
 class TrainSection(Section):
-    """How long and how to train."""
+    """How long and how to train.
+
+    ``repeat`` draws images of hard structures more often: ``{posterior: 2}``, twice.
+    """
 
     epochs: int = Field(default=100, ge=1)
     iterations_per_epoch: int = Field(default=50, ge=1)
@@ -112,6 +115,7 @@ class TrainSection(Section):
     gradient_clip: float = Field(default=12.0, gt=0)
     ema: float | None = Field(default=0.99, ge=0, lt=1)
     foreground: float = Field(default=0.67, ge=0, le=1)
+    repeat: dict[str, PositiveInt] = {}
     validate_every: int = Field(default=5, ge=1)
     patience: int | None = Field(default=None, ge=1)
     seed: int = Field(default=7, ge=0)
@@ -120,12 +124,14 @@ class TrainSection(Section):
 class PredictSection(Section):
     """How the model will be applied.
 
-    ``mirror`` averages mirrored views: along all axes, or those named (``[x]``).
+    ``mirror`` averages mirrored views: along all axes, or those named (``[x]``). ``scales`` averages
+    views of other sizes (``[0.75, 1, 1.25]``).
     """
 
     window_voxels: tuple[PositiveInt, ...] | None = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
     mirror: bool | tuple[Literal["x", "y", "z"], ...] = False
+    scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
 
 
 class TrainJob(Section):

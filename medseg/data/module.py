@@ -1,6 +1,6 @@
 """Prepared cases in memory: patches to train on, whole images to validate on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,36 @@ def prepare_case(
     except ValueError as error:
         raise MedsegError(f"{case.name}: {error}") from None
     return PreparedCase(case.name, PatchSource.of(prepared.tensor, label))
+
+
+def repeat_hard(
+    cases: Sequence[PreparedCase], factors: Mapping[int, int]
+) -> tuple[PreparedCase, ...]:
+    """Return the cases, those that hold a hard class as many times as its factor says.
+
+    So images with a structure that is rare or hard are drawn more often.
+
+    Args:
+        cases: Prepared cases; a repeated one costs no memory.
+        factors: How many times a case with this class is there; of several, the largest counts.
+
+    Source:
+        The bootstrapping of hard images in Chen et al., arXiv:1706.05587.
+    """
+    times = (max((factors.get(value, 1) for value in c.source.voxels), default=1) for c in cases)
+    return tuple(case for case, count in zip(cases, times, strict=True) for _ in range(count))
+
+
+def count_classes(cases: Sequence[PreparedCase], classes: int) -> tuple[list[int], list[int]]:
+    """Return for each class its voxels, and the judged voxels of the cases that hold it."""
+    voxels, in_cases = [0] * classes, [0] * classes
+    for case in cases:
+        label = case.source.label
+        counts = label[label >= 0].flatten().long().bincount(minlength=classes).tolist()
+        for index, count in enumerate(counts):
+            voxels[index] += count
+            in_cases[index] += sum(counts) if count else 0
+    return voxels, in_cases
 
 
 class Patches(Dataset[dict[str, Any]]):

@@ -43,6 +43,7 @@ class ModelSpec:
         overlap: Overlap of neighbouring windows.
         mirror_axes: Array axes along which the anatomy may be mirrored.
         mirror: Whether mirrored views are averaged unless somebody asks otherwise.
+        scales: Sizes at which every window is seen; the results are averaged.
         axes: Axes of the image files, where they do not say it themselves (``CZYX``).
         provenance: Job hash, split hash, data digest, code version, scores.
     """
@@ -58,6 +59,7 @@ class ModelSpec:
     overlap: float = 0.5
     mirror_axes: tuple[int, ...] = ()
     mirror: bool = False
+    scales: tuple[float, ...] = (1.0,)
     axes: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -111,7 +113,7 @@ class Model:
                 f"again"
             )
         try:
-            for key in ("channels", "window_voxels", "mirror_axes"):
+            for key in {"channels", "window_voxels", "mirror_axes", "scales"} & stored.keys():
                 stored[key] = tuple(stored[key])
             spec = ModelSpec(**stored)
             network = spec.build_network()
@@ -121,6 +123,14 @@ class Model:
             raise MedsegError(
                 f"{folder}: model.json and weights.safetensors make no model ({error})"
             ) from error
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 over names and values of the weights, 64 hex digits."""
+        digest = hashlib.sha256()
+        for name, weights in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``weights.safetensors`` into an existing folder."""
@@ -193,7 +203,10 @@ class Model:
         prepared = self.preparation.prepare(array, grid)
         mirrored = spec.mirror if mirror is None else mirror
         scores = probabilities_of(
-            self.network, mirror_axes=spec.mirror_axes if mirrored else (), precision=precision
+            self.network,
+            mirror_axes=spec.mirror_axes if mirrored else (),
+            scales=spec.scales,
+            precision=precision,
         )
         image = prepared.tensor.to(self.device)
         rows = sliding_window(scores, image, window=spec.window_voxels, overlap=spec.overlap)

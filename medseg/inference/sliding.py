@@ -14,6 +14,8 @@ import torch
 from monai.data.utils import compute_importance_map
 from torch import Tensor
 
+from medseg.networks.layers import resize_linear
+
 Scores = Callable[[Tensor], Tensor]
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -82,14 +84,17 @@ def probabilities_of(
     network: torch.nn.Module,
     *,
     mirror_axes: Sequence[int] = (),
+    scales: Sequence[float] = (1.0,),
     precision: Precision = "fp32",
 ) -> Scores:
-    """Return a function from windows to class probabilities, averaged over mirrored views.
+    """Return a function from windows to class probabilities, averaged over views of them.
 
     Args:
         network: Gives logits (batch, classes, *window).
         mirror_axes: Spatial axes along which the window is also seen mirrored; all combinations
             are averaged, so each axis doubles the time.
+        scales: Sizes at which the window is seen, e.g. (0.75, 1, 1.25): each is resized, and its
+            probabilities are resized back.
         precision: Number format of the network's arithmetic; the result is always fp32.
     """
     flips = [
@@ -102,12 +107,22 @@ def probabilities_of(
         # fp32 leaves an autocast of the caller (a trainer's) as it is.
         cast = torch.autocast(windows.device.type, dtype=half) if half else nullcontext()
         with torch.no_grad(), cast:
-            views = (network(windows.flip(f)).float().softmax(1).flip(f) for f in flips)
+            views = (view(windows, flip, scale) for flip, scale in product(flips, scales))
             result = next(views)
-            for view in views:
-                result = result + view
-        average: Tensor = result / len(flips)
+            for more in views:
+                result = result + more
+        average: Tensor = result / (len(flips) * len(scales))
         return average
+
+    def view(windows: Tensor, flip: tuple[int, ...], scale: float) -> Tensor:
+        size = windows.shape[2:]
+        if scale != 1:
+            other = [max(1, round(n * scale)) for n in size]
+            windows = resize_linear(windows, other, align_corners=False)
+        probabilities: Tensor = network(windows.flip(flip)).float().softmax(1).flip(flip)
+        if scale != 1:
+            probabilities = resize_linear(probabilities, size, align_corners=False)
+        return probabilities
 
     return scores
 

@@ -1,7 +1,7 @@
 """The part of a training that fits: from a job and its cases to the best weights."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,13 +12,14 @@ from rich.progress import track
 
 from medseg.config import Card, TrainJob, array_order
 from medseg.data import Split
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, nearest
 from medseg.inference import Model, ModelSpec
 from medseg.jobs.parts import model_spec, preparation_of, sagittal_axis_of
+from medseg.networks import take_over
 from medseg.transforms import Preparation
 
 if TYPE_CHECKING:
-    from medseg.data.module import DataModule
+    from medseg.data.module import DataModule, PreparedCase
     from medseg.tracking import TrackedRun
     from medseg.training import SegmentationModule
 
@@ -46,6 +47,7 @@ class Work:
     how: How
     run: "TrackedRun"
     console: Console
+    start: Model | None = None  # whose weights the network takes over before it is trained
 
 
 def fit_model(work: Work) -> Model:
@@ -61,8 +63,9 @@ def fit_model(work: Work) -> Model:
     spec = model_spec(job, work.card, preparation, dict(work.provenance))
     pl.seed_everything(settings.seed, verbose=False)
     try:
-        module = _module(work, spec)
-        data = _data(work, preparation)
+        prepared = _prepared(work, preparation)
+        module = _module(work, spec, prepared["train"])
+        data = _data(work, prepared)
     except ValueError as error:
         raise MedsegError(f"{work.job_file}: {error}") from error
     fitted = fit(
@@ -103,43 +106,12 @@ def save_model(model: Model, papers: Mapping[str, str], folder: Path) -> None:
     fresh.rename(folder / "model")
 
 
-def _module(work: Work, spec: ModelSpec) -> "SegmentationModule":
-    from medseg.losses import LOSSES, DeepSupervision
-    from medseg.training import SegmentationModule
-
-    loss, settings = work.job.loss, work.job.train
-    network = spec.build_network()
-    return SegmentationModule(
-        network,
-        DeepSupervision(
-            LOSSES.build(loss.name, **loss.settings), weights=network.supervision_weights
-        ),
-        structures=work.card.label_map().structures,
-        window_voxels=spec.window_voxels,
-        optimiser=settings.optimiser,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        momentum=settings.momentum,
-    )
-
-
-def _data(work: Work, preparation: Preparation) -> "DataModule":
+def _prepared(work: Work, preparation: Preparation) -> "dict[str, list[PreparedCase]]":
     """Read and prepare the training and validation cases."""
-    from medseg.data.module import DataModule, prepare_case
-    from medseg.transforms import AUGMENTATIONS, PatchSampler, find_sided_pairs
+    from medseg.data.module import prepare_case
 
-    job, card = work.job, work.card
-    labels, reading = card.label_map(), card.reading()
-    patch = array_order(job.data.patch_voxels)
-    augmentation = AUGMENTATIONS.build(
-        job.augmentation.name,
-        card.spatial_dims,
-        patch,
-        sagittal_axis_of(card),
-        find_sided_pairs(labels.names),
-        **job.augmentation.settings,
-    )
-    prepared = {
+    labels, reading = work.card.label_map(), work.card.reading()
+    return {
         part: [
             prepare_case(case, reading, labels, preparation)
             for case in track(
@@ -151,8 +123,69 @@ def _data(work: Work, preparation: Preparation) -> "DataModule":
         ]
         for part, cases in (("train", work.split.train), ("validation", work.split.validation))
     }
+
+
+def _module(work: Work, spec: ModelSpec, train: "Sequence[PreparedCase]") -> "SegmentationModule":
+    from medseg.losses import LOSSES, DeepSupervision
+    from medseg.training import SegmentationModule
+
+    settings = work.job.train
+    loss = LOSSES.build(work.job.loss.name, **_loss_settings(work, train))
+    network = spec.build_network()
+    if work.start is not None:
+        taken = take_over(network, work.start.network)
+        work.console.print(taken.describe(), markup=False)
+    return SegmentationModule(
+        network,
+        DeepSupervision(loss, weights=network.supervision_weights),
+        structures=work.card.label_map().structures,
+        window_voxels=spec.window_voxels,
+        optimiser=settings.optimiser,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+    )
+
+
+def _loss_settings(work: Work, train: "Sequence[PreparedCase]") -> dict[str, Any]:
+    """Return the loss's settings, with class weights that are to be counted in the labels."""
+    settings = work.job.loss.settings
+    if settings.get("class_weights") != "median_frequency":
+        return settings
+    from medseg.data.module import count_classes
+    from medseg.losses import median_frequency_weights
+
+    names = work.card.label_map().names
+    weights = median_frequency_weights(*count_classes(train, len(names)))
+    listed = ", ".join(f"{name} {w:.3g}" for name, w in zip(names, weights, strict=True))
+    work.console.print(f"class weights by median frequency: {listed}", markup=False)
+    return {**settings, "class_weights": weights}
+
+
+def _data(work: Work, prepared: "Mapping[str, Sequence[PreparedCase]]") -> "DataModule":
+    from medseg.data.module import DataModule, repeat_hard
+    from medseg.transforms import AUGMENTATIONS, PatchSampler, find_sided_pairs
+
+    job, card = work.job, work.card
+    labels = card.label_map()
+    patch = array_order(job.data.patch_voxels)
+    augmentation = AUGMENTATIONS.build(
+        job.augmentation.name,
+        card.spatial_dims,
+        patch,
+        sagittal_axis_of(card),
+        find_sided_pairs(labels.names),
+        **job.augmentation.settings,
+    )
+    factors = {}
+    for name, factor in job.train.repeat.items():
+        if name not in labels.structures:
+            raise ValueError(
+                f'train.repeat: no structure "{name}"{nearest(name, labels.structures)}'
+            )
+        factors[labels.structures[name]] = factor
     return DataModule(
-        prepared["train"],
+        repeat_hard(prepared["train"], factors),
         prepared["validation"],
         sampler=PatchSampler(patch, foreground=job.train.foreground),
         augmentation=augmentation,

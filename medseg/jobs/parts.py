@@ -86,6 +86,7 @@ def model_spec(
         overlap=job.predict.overlap,
         mirror_axes=mirror_axes(job, card),
         mirror=bool(job.predict.mirror),
+        scales=job.predict.scales,
         axes=card.axes,
         provenance=provenance,
     )

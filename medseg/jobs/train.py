@@ -19,7 +19,7 @@ from medseg.inference import Model
 from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
 from medseg.jobs.fitting import How, Work, fit_model, save_model
 from medseg.jobs.parts import metric_requests, split_of
-from medseg.jobs.predict import predict_cases, torch_device
+from medseg.jobs.predict import load_model, predict_cases, torch_device
 
 if TYPE_CHECKING:
     from medseg.tracking import TrackedRun
@@ -68,6 +68,7 @@ def train(
     device: Literal["auto", "cpu", "gpu"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     workers: int = 0,
+    start_from: str | None = None,
     tracking_uri: str | None = None,
     experiment: str | None = None,
     register_as: str | None = None,
@@ -87,6 +88,7 @@ def train(
         device: Where to train.
         precision: Number format.
         workers: Loader processes.
+        start_from: A model folder, run or ``models:/NAME/3`` whose weights are taken over first.
         tracking_uri: The MLflow store.
         experiment: Its experiment; the data set's name if None.
         register_as: Name of the registered model; the data set's name if None, none if empty.
@@ -104,12 +106,15 @@ def train(
         track(split.cases, "hashing files", console=console, disable=not console.is_terminal)
     )
     split.refuse_copies(files)
+    start = None
+    if start_from is not None:
+        start = load_model(start_from, tracking_uri=tracking_uri, device="cpu")
     provenance = {
         "job_hash": job.hash,
         "split_hash": split.hash,
         "data_sha256": _sha256(files),
         "medseg": __version__,
-    }
+    } | ({} if start is None else {"start_from": start.weights_sha256})
     budget = time_budget if clock == "wall" else [time_budget, clock]
     identity = _sha256([provenance, to_yaml(card), budget])
     folder = runs / f"{job_file.stem}-{identity[:8]}"
@@ -140,7 +145,7 @@ def train(
         "split.json": json.dumps(split.names, indent=2),
         "data_sha256.json": json.dumps(files, indent=2),
     }
-    work = Work(job, job_file, card, split, provenance, how, run, console)
+    work = Work(job, job_file, card, split, provenance, how, run, console, start)
     with run:
         run.params({**job.model_dump(mode="json"), "time_budget_s": time_budget})
         run.params({"environment": environment()})

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -57,14 +58,22 @@ def check_weights(weights: Tensor | None, classes: int) -> None:
         )
 
 
-def as_weights(weights: Sequence[float] | None) -> Tensor | None:
+ClassWeights = Sequence[float] | Literal["median_frequency"] | None
+
+
+def as_weights(weights: ClassWeights) -> Tensor | None:
     """Return class weights as a tensor.
 
     Raises:
-        ValueError: One is negative, or none is positive.
+        ValueError: One is negative, none is positive, or they are still to be counted.
     """
     if weights is None:
         return None
+    if isinstance(weights, str):
+        raise ValueError(
+            f'class_weights "{weights}" are counted in the training labels by a job; here, give '
+            f"the numbers (median_frequency_weights)"
+        )
     if min(weights) < 0 or max(weights) <= 0:
         raise ValueError(f"class_weights are not negative and not all zero, got {list(weights)}")
     return torch.tensor(weights, dtype=torch.float32)

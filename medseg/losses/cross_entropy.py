@@ -1,11 +1,9 @@
 """Cross-entropy over voxels."""
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor
 
-from medseg.losses.base import LOSSES, Loss, as_weights, check_shapes, check_weights
+from medseg.losses.base import LOSSES, ClassWeights, Loss, as_weights, check_shapes, check_weights
 
 
 @LOSSES.register("cross_entropy")
@@ -14,7 +12,7 @@ class CrossEntropy(Loss):
 
     Args:
         class_weights: Weight of each class, background first; equal by default. The mean is
-            weighted, so that only their ratios count.
+            weighted, so that only their ratios count. A job may say ``median_frequency``.
         ignore_index: A value of the target that marks voxels that nobody judged.
 
     Returns (of ``forward``):
@@ -26,7 +24,7 @@ class CrossEntropy(Loss):
     """
 
     def __init__(
-        self, *, class_weights: Sequence[float] | None = None, ignore_index: int | None = -1
+        self, *, class_weights: ClassWeights = None, ignore_index: int | None = -1
     ) -> None:
         super().__init__()
         self.class_weights: Tensor | None

@@ -3,12 +3,10 @@
 Source: the loss of nnU-Net, Isensee et al., Nature Methods 18 (2021) 203-211.
 """
 
-from collections.abc import Sequence
-
 from monai.losses.dice import DiceLoss
 from torch import Tensor
 
-from medseg.losses.base import LOSSES, Loss, check_shapes
+from medseg.losses.base import LOSSES, ClassWeights, Loss, check_shapes
 from medseg.losses.cross_entropy import CrossEntropy
 
 
@@ -27,7 +25,8 @@ class DiceCE(Loss):
         smooth: Added to numerator and denominator of Dice, in voxels.
         dice_weight: Weight of Dice in the sum.
         ce_weight: Weight of the cross-entropy in the sum.
-        class_weights: Weight of each class in the cross-entropy, background first.
+        class_weights: Weight of each class in the cross-entropy, background first. A job may say
+            ``median_frequency``.
         ignore_index: A value of the target that marks voxels that nobody judged.
 
     Raises:
@@ -42,7 +41,7 @@ class DiceCE(Loss):
         smooth: float = 1e-5,
         dice_weight: float = 1.0,
         ce_weight: float = 1.0,
-        class_weights: Sequence[float] | None = None,
+        class_weights: ClassWeights = None,
         ignore_index: int | None = -1,
     ) -> None:
         super().__init__()

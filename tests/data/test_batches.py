@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from medseg.data import Case, LabelMap, Reading
-from medseg.data.module import DataModule, PreparedCase, prepare_case
+from medseg.data.module import (
+    DataModule,
+    PreparedCase,
+    count_classes,
+    prepare_case,
+    repeat_hard,
+)
 from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
 from medseg.images import Image, write_image, write_labels
@@ -117,3 +123,19 @@ def test_millimetres_on_an_image_without_a_pixel_size_are_refused_with_its_name(
 
     with pytest.raises(MedsegError, match="slide: 2 mm cannot be expressed in px"):
         prepare_case(case, Reading(channels=("image",)), labels, preparation((2.0, 2.0), Unit.MM))
+
+
+def test_images_of_a_hard_class_are_repeated_and_no_others():
+    with_class, without = dotted("a", 1.0), dotted("b", 2.0)
+    without = PreparedCase("b", PatchSource.of(without.source.image, without.source.label * 0))
+
+    assert [c.name for c in repeat_hard([with_class, without], {1: 3})] == ["a", "a", "a", "b"]
+    assert [c.name for c in repeat_hard([with_class, without], {2: 3})] == ["a", "b"]
+
+
+def test_classes_are_counted_with_the_judged_voxels_of_the_cases_that_hold_them():
+    label = torch.zeros((1, 20, 20), dtype=torch.int32)
+    label[0, 0] = -1  # nobody judged the first row
+    unjudged = PreparedCase("u", PatchSource.of(torch.zeros(1, 20, 20), label))
+
+    assert count_classes([dotted("a", 1.0), unjudged], 3) == ([399 + 380, 1, 0], [780, 400, 0])

@@ -158,3 +158,28 @@ def test_an_overlap_that_is_no_share_is_refused(overlap):
 def test_a_window_of_other_axes_than_the_image_is_refused():
     with pytest.raises(ValueError, match="a window of 3 axes on an image of 2 axes"):
         next(sliding_window(lambda x: x, torch.rand(1, 4, 4), window=(2, 2, 2)))
+
+
+def test_views_of_other_sizes_are_resized_back_and_averaged():
+    net = torch.nn.Conv2d(1, 2, 1).eval()
+    flat = torch.full((1, 1, 12, 9), 0.3)
+    seen = []
+    net.register_forward_hook(lambda *args: seen.append(tuple(args[1][0].shape[2:])))
+
+    result = probabilities_of(net, scales=(0.5, 1, 1.25))(flat)
+
+    assert seen == [(6, 4), (12, 9), (15, 11)]
+    torch.testing.assert_close(result, probabilities_of(net)(flat), rtol=0, atol=1e-6)
+
+
+def test_a_view_of_twice_the_size_and_the_view_itself_have_equal_parts():
+    torch.manual_seed(3)
+    net, image = network(3), torch.randn(1, 2, 6, 8, 7)
+    twice = torch.nn.functional.interpolate(image, scale_factor=2, mode="trilinear")
+    with torch.no_grad():
+        back = torch.nn.functional.interpolate(
+            net(twice).softmax(1), scale_factor=0.5, mode="trilinear"
+        )
+        by_hand = (net(image).softmax(1) + back) / 2
+
+    torch.testing.assert_close(probabilities_of(net, scales=(1, 2))(image), by_hand)

@@ -227,3 +227,30 @@ def test_with_a_budget_of_time_training_ends_in_time(copy, medseg):
     assert ran.json["registered"] is None
     model = json.loads((Path(ran.json["folder"]) / "model" / "model.json").read_text())
     assert 3 < model["provenance"]["fit"]["seconds"] < 8
+
+
+def test_a_job_begins_with_another_models_weights_and_says_what_it_took(discs, tmp_path, medseg):
+    settings = ["train.epochs=1", "train.iterations_per_epoch=2", "network.preset=small"]
+    settings += ["loss={name: dice_ce, class_weights: median_frequency}", "train.repeat={disc: 2}"]
+    settings += ["predict.scales=[0.75, 1]", "metrics=[dice]"]
+    ran = medseg(
+        *("train", discs.job, *settings, "--runs", tmp_path, "--start-from", discs.folder),
+        *("--tracking-uri", discs.store, "--register", "", "--json"),
+    )
+    assert ran.code == 0, ran.errors
+    said = " ".join(ran.errors.split())
+    assert "took over" in said
+    assert "class weights by median frequency: background" in said
+    model = json.loads((Path(ran.json["folder"]) / "model" / "model.json").read_text())
+    assert model["network_settings"]["channels"] == [4, 8], "what a job sets goes before its preset"
+    assert model["scales"] == [0.75, 1]
+    assert len(model["provenance"]["start_from"]) == 64
+
+
+def test_an_unknown_hard_structure_is_refused_with_the_nearest(discs, tmp_path, medseg):
+    ran = medseg(
+        *("train", discs.job, "train.repeat={disk: 2}", "--runs", tmp_path),
+        *("--tracking-uri", discs.store, "--register", ""),
+    )
+    assert ran.code == 1
+    assert 'did you mean "disc"' in ran.errors

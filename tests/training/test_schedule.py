@@ -140,3 +140,17 @@ def test_the_average_of_the_weights_starts_short_and_grows_to_its_decay():
     assert float(average(zero, one, torch.tensor(0))) == pytest.approx(0.9)
     assert float(average(zero, one, torch.tensor(90))) == pytest.approx(1 - 91 / 100)
     assert float(average(zero, one, torch.tensor(10**6))) == pytest.approx(0.01)
+
+
+def test_a_budget_of_processor_time_is_deaf_to_the_time_that_others_take(monkeypatch, clock):
+    spent = [0.0]
+    monkeypatch.setattr(time, "process_time", lambda: spent[0])
+    run = Run(Schedule(iterations=1, time_budget=10, clock="cpu"))
+    steps = 0
+    while not run.trainer.should_stop:
+        run.step()
+        spent[0] += 1
+        clock.now += 50
+        steps += 1
+
+    assert steps == 11, "the step that finds the budget spent is the last"

@@ -1,0 +1,49 @@
+"""Begin with the weights of another network: to fine-tune it, or to refine it in stages."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """Names of the weights that were taken over, and of those that keep their initial values."""
+
+    taken: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        text = f"took over {len(self.taken)} of {len(self.taken) + len(self.left)} weights"
+        if not self.left:
+            return text
+        some = ", ".join(self.left[:3]) + (", ..." if len(self.left) > 3 else "")
+        return f"{text}; these start anew: {some}"
+
+
+def take_over(network: nn.Module, other: nn.Module) -> TakenOver:
+    """Copy every weight of ``other`` that has the same name and shape in ``network``.
+
+    So a head for other classes starts anew, and FCN-16s goes on from FCN-32s.
+
+    Args:
+        network: Is changed.
+        other: A trained network.
+
+    Raises:
+        ValueError: Nothing fits.
+    """
+    theirs = other.state_dict()
+    mine = network.state_dict()
+    taken = {
+        name: theirs[name]
+        for name, weights in mine.items()
+        if name in theirs and theirs[name].shape == weights.shape
+    }
+    if not taken:
+        raise ValueError(
+            f"none of the {len(theirs)} weights of {type(other).__name__} fits "
+            f"{type(network).__name__} of these settings; start from the same network"
+        )
+    network.load_state_dict({**mine, **taken})
+    return TakenOver(tuple(taken), tuple(name for name in mine if name not in taken))

@@ -1,0 +1,23 @@
+"""Weights taken over from another network."""
+
+import pytest
+import torch
+
+from medseg.networks import MSDNet, UNetClassic, take_over
+
+
+def test_all_but_a_head_for_other_classes_is_taken_over():
+    three, two = UNetClassic(2, 1, 3, channels=(4, 8)), UNetClassic(2, 1, 2, channels=(4, 8))
+
+    taken = take_over(two, three)
+
+    assert taken.left == ("head.weight", "head.bias")
+    assert len(taken.taken) + 2 == len(two.state_dict())
+    assert torch.equal(two.down[0][0][0].weight, three.down[0][0][0].weight)
+    assert two.down[0][0][0].weight.data_ptr() != three.down[0][0][0].weight.data_ptr()
+    assert "head.weight" in taken.describe()
+
+
+def test_a_network_of_which_nothing_fits_is_refused():
+    with pytest.raises(ValueError, match="none of the"):
+        take_over(UNetClassic(2, 1, 2, channels=(4, 8)), MSDNet(2, 3, 4, depth=3))
