@@ -38,14 +38,33 @@ def context_rates(
         paper: The published rates, on maps of 33 cells.
         paper_stride: The output stride for which they are published.
     """
+    axes = len(output_stride)
     if rates != "auto":
-        return [(rate,) * len(output_stride) for rate in rates]
-    if patch_voxels is None:
-        finer = paper_stride // finest_stride
-        return [(rate * finer,) * len(output_stride) for rate in paper]
-    cells = [n / s for n, s in zip(patch_voxels, output_stride, strict=True)]
-    scaled = [tuple(max(1, round(n / _PAPER_CELLS * rate)) for n in cells) for rate in paper]
+        return [(rate,) * axes for rate in rates]
+    scaled = [
+        scaled_to_patch((rate,) * axes, finest_stride, output_stride, patch_voxels, paper_stride)
+        for rate in paper
+    ]
     return list(dict.fromkeys(scaled))
+
+
+def scaled_to_patch(
+    rate: Sequence[int],
+    finest_stride: int,
+    output_stride: Sequence[int],
+    patch_voxels: Sequence[int] | None,
+    paper_stride: int = 16,
+) -> tuple[int, ...]:
+    """Return a published rate for this output stride; on a patch, in proportion to its map."""
+    if patch_voxels is None:
+        return tuple(max(1, r * paper_stride // finest_stride) for r in rate)
+    cells = [n / s for n, s in zip(patch_voxels, output_stride, strict=True)]
+    return tuple(max(1, round(n / _PAPER_CELLS * r)) for n, r in zip(cells, rate, strict=True))
+
+
+def rescaled(rate: Sequence[int], built: Sequence[int], now: Sequence[int]) -> tuple[int, ...]:
+    """Return the rate that reaches at one output stride as far as ``rate`` at another."""
+    return tuple(max(1, round(r * b / n)) for r, b, n in zip(rate, built, now, strict=True))
 
 
 class ASPP(nn.Module):
@@ -84,13 +103,7 @@ class ASPP(nn.Module):
 
     def set_output_stride(self, output_stride: tuple[int, ...]) -> None:
         """Dilate so that the branches reach as far in voxels as at the stride built for."""
-        self.rates = [
-            tuple(
-                max(1, round(r * built / now))
-                for r, built, now in zip(rate, self.built_for, output_stride, strict=True)
-            )
-            for rate in self.built_rates
-        ]
+        self.rates = [rescaled(rate, self.built_for, output_stride) for rate in self.built_rates]
         for branch, rate in zip(self.far, self.rates, strict=True):
             dilated = next(branch.children())
             dilated.dilation = dilated.padding = rate  # type: ignore[assignment]

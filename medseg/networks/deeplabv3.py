@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medseg.networks.aspp import ASPP, context_rates
 from medseg.networks.base import NETWORKS, Network
+from medseg.networks.dpc import DPCHead
 from medseg.networks.encoders import ENCODERS, make_encoder
 from medseg.networks.layers import CONV, Norm, Step, init_he, receptive_field
 from medseg.networks.topology import strides_from_spacing
@@ -37,12 +38,14 @@ class DeepLabV3(Network):
             :meth:`set_output_stride`.
         multi_grid: Factors of the dilations in the encoder's last stage; None for 1, 2 and 4 in a
             residual encoder, and for encoders without them.
-        aspp_rates: Dilations of the context branches at this ``output_stride``. ``auto`` are 6, 12
-            and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
+        context: ``aspp``, the published pyramid, or ``dpc``, the dense prediction cell that a
+            search found to do better.
+        aspp_rates: Dilations of the pyramid's branches at this ``output_stride``. ``auto`` are 6,
+            12 and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
         aspp_channels: Channels of each context branch.
-        image_pooling: Whether a branch averages the whole image.
+        image_pooling: Whether a branch of the pyramid averages the whole image.
         separable: Whether the 3x3 convolutions of the context are split into one per channel and
-            one across channels.
+            one across channels; those of a ``dpc`` always are.
         norm: Norm after every convolution; ``auto`` is a group norm, ``batch`` that of the paper.
         dropout: Share of features dropped after the context while training.
         patch_voxels: The training patch, for ``aspp_rates``.
@@ -52,7 +55,8 @@ class DeepLabV3(Network):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: No such encoder, or an ``output_stride`` other than 8 and 16.
+        ValueError: No such encoder, an ``output_stride`` other than 8 and 16, or ``aspp_rates``
+            for a ``dpc``.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class DeepLabV3(Network):
         encoder_width: int | None = None,
         output_stride: Literal[8, 16] = 8,
         multi_grid: Sequence[int] | None = None,
+        context: Literal["aspp", "dpc"] = "aspp",
         aspp_rates: Literal["auto"] | Sequence[int] = "auto",
         aspp_channels: int = 256,
         image_pooling: bool = True,
@@ -89,17 +94,32 @@ class DeepLabV3(Network):
         _check_output_stride(output_stride)
         self.encoder.set_output_stride(output_stride)
         self.output_stride = self.encoder.grids[-1]
-        self.context = ASPP(
-            spatial_dims,
-            self.encoder.channels[-1],
-            aspp_channels,
-            rates=context_rates(aspp_rates, output_stride, self.output_stride, patch_voxels),
-            built_for=self.output_stride,
-            image_pooling=image_pooling,
-            separable=separable,
-            norm=norm,
-            dropout=dropout,
-        )
+        self.context: ASPP | DPCHead
+        if context == "aspp":
+            self.context = ASPP(
+                spatial_dims,
+                self.encoder.channels[-1],
+                aspp_channels,
+                rates=context_rates(aspp_rates, output_stride, self.output_stride, patch_voxels),
+                built_for=self.output_stride,
+                image_pooling=image_pooling,
+                separable=separable,
+                norm=norm,
+                dropout=dropout,
+            )
+        else:
+            if aspp_rates != "auto":
+                raise ValueError('aspp_rates are for the context "aspp"; a "dpc" has its own')
+            self.context = DPCHead(
+                spatial_dims,
+                self.encoder.channels[-1],
+                aspp_channels,
+                finest_stride=output_stride,
+                built_for=self.output_stride,
+                patch_voxels=patch_voxels,
+                norm=norm,
+                dropout=dropout,
+            )
         init_he(self.context)
         self.head = make_head(spatial_dims, aspp_channels, out_channels)
 

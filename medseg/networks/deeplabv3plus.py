@@ -43,15 +43,17 @@ class DeepLabV3Plus(DeepLabV3):
             changed after training, with :meth:`set_output_stride`.
         multi_grid: Factors of the dilations in the encoder's last stage; None for 1, 2 and 4 in a
             residual encoder, and for encoders without them.
-        aspp_rates: Dilations of the context branches at this ``output_stride``. ``auto`` are 6, 12
-            and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
+        context: ``aspp``, the published pyramid, or ``dpc``, the dense prediction cell that a
+            search found to do better.
+        aspp_rates: Dilations of the pyramid's branches at this ``output_stride``. ``auto`` are 6,
+            12 and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
         aspp_channels: Channels of each context branch.
-        image_pooling: Whether a branch averages the whole image.
+        image_pooling: Whether a branch of the pyramid averages the whole image.
         low_level_channels: Channels that the decoder keeps of the early map.
         decoder_channels: Channels of the decoder's two convolutions.
         decoder_stride: Stride of the early map: 4 as published, or 2 for small structures.
         separable: Whether the 3x3 convolutions of context and decoder are split into one per
-            channel and one across channels.
+            channel and one across channels; those of a ``dpc`` always are.
         norm: Norm after every convolution; ``auto`` is a group norm, ``batch`` that of the paper.
         dropout: Share of features dropped after the context while training.
         patch_voxels: The training patch, for ``aspp_rates``.
@@ -61,7 +63,8 @@ class DeepLabV3Plus(DeepLabV3):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: No such encoder, or an ``output_stride`` other than 8 and 16.
+        ValueError: No such encoder, an ``output_stride`` other than 8 and 16, or ``aspp_rates``
+            for a ``dpc``.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class DeepLabV3Plus(DeepLabV3):
         encoder_width: int | None = None,
         output_stride: Literal[8, 16] = 8,
         multi_grid: Sequence[int] | None = None,
+        context: Literal["aspp", "dpc"] = "aspp",
         aspp_rates: Literal["auto"] | Sequence[int] = "auto",
         aspp_channels: int = 256,
         image_pooling: bool = True,
@@ -94,6 +98,7 @@ class DeepLabV3Plus(DeepLabV3):
             encoder_width=encoder_width,
             output_stride=output_stride,
             multi_grid=multi_grid,
+            context=context,
             aspp_rates=aspp_rates,
             aspp_channels=aspp_channels,
             image_pooling=image_pooling,

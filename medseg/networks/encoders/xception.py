@@ -58,9 +58,9 @@ class Xception(Encoder):
         kernels = kernels_from_strides(self.halvings)
         half, wide = _scaled(32, width), _scaled(64, width)
         self.stem = nn.Sequential()
-        for enters, leaves in ((in_channels, half), (half, wide)):
-            self.stem.append(_conv(spatial_dims, enters, leaves, kernels[0], norm))
-            self.stem.append(make_norm(spatial_dims, leaves, norm))
+        for before, after in ((in_channels, half), (half, wide)):
+            self.stem.append(_conv(spatial_dims, before, after, kernels[0], norm))
+            self.stem.append(make_norm(spatial_dims, after, norm))
             self.stem.append(nn.ReLU(inplace=True))
         self.plan = _plan(middle, deep_entry)
         self.blocks = nn.ModuleList()
@@ -76,10 +76,10 @@ class Xception(Encoder):
             enters = leaves[-1]
         self.exit = nn.Sequential()
         for published in (1536, 1536, 2048):
-            leaves_exit = _scaled(published, width)
-            for part in _separable(spatial_dims, enters, leaves_exit, kernel, norm):
+            after = _scaled(published, width)
+            for part in _separable(spatial_dims, enters, after, kernel, norm):
                 self.exit.extend([*part, nn.ReLU(inplace=True)])
-            enters = leaves_exit
+            enters = after
         self.channels = (*maps, enters)
         init_he(self)
         self.set_output_stride(32)
