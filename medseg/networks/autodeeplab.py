@@ -14,6 +14,7 @@ from math import ceil
 from typing import Any, Literal, Self, cast
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
 from medseg.networks.aspp import ASPP, context_rates
@@ -379,6 +380,24 @@ class Cell(nn.Module):
         return seen[0], seen[1]
 
 
+class MeanPool(nn.Module):
+    """The mean of what lies around a cell, without the zeros beyond the edge, as in TensorFlow.
+
+    PyTorch's own 3D pooling refuses maps that are smaller than the kernel.
+    """
+
+    def __init__(self, spatial_dims: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.pool = _AVG_POOL[spatial_dims](kernel, stride)
+        self.margins = [side for k in reversed(kernel) for side in (k // 2, k // 2)]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the means, on the grid that the stride leaves."""
+        inside = F.pad(torch.ones_like(features[:1, :1]), self.margins)
+        mean: Tensor = self.pool(F.pad(features, self.margins)) / self.pool(inside)
+        return mean
+
+
 def stem(
     spatial_dims: int,
     in_channels: int,
@@ -441,12 +460,10 @@ def operation(
     if kind == "atr":
         conv = _conv(spatial_dims, width, width, taps, stride, norm, dilation=_RATE)
         return nn.Sequential(nn.ReLU(), conv, make_norm(spatial_dims, width, norm))
-    margin = tuple(k // 2 for k in taps)
     if kind == "avg":
-        # The zeros beyond the edge are not averaged, as in TensorFlow.
-        return _AVG_POOL[spatial_dims](taps, stride, margin, count_include_pad=False)
+        return MeanPool(spatial_dims, taps, stride)
     if kind == "max":
-        return MAX_POOL[spatial_dims](taps, stride, margin)
+        return MAX_POOL[spatial_dims](taps, stride, tuple(k // 2 for k in taps))
     if max(stride) == 1:
         return nn.Identity()
     conv = _conv(spatial_dims, width, width, plain, stride, norm)

@@ -60,6 +60,18 @@ def test_a_strided_atrous_operation_halves_by_resizing_and_then_convolves_at_rat
     torch.testing.assert_close(part(features), conv(half, part[1].weight, part[1].bias, padding=2))
 
 
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_an_average_counts_no_zeros_beyond_the_edge(spatial_dims: int, size: int):
+    part = operation(
+        spatial_dims, "avg3", 2, kernel=(3,) * spatial_dims, stride=(2,) * spatial_dims, norm="none"
+    )
+    ramp = torch.arange(1.0, size + 1)
+    mean = part(ramp.expand(1, 2, *(size,) * spatial_dims))
+    expected = [ramp[max(i - 1, 0) : i + 2].mean() for i in range(0, size, 2)]
+    torch.testing.assert_close(mean, torch.stack(expected).expand_as(mean))
+
+
 def test_a_separable_operation_is_applied_twice():
     part = operation(2, "sep5", 6, kernel=(3, 3), stride=(2, 2), norm="batch")
     convs = [layer for layer in part if isinstance(layer, nn.Conv2d)]
