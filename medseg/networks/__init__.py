@@ -10,6 +10,7 @@ from medseg.networks.deeplabv3 import DeepLabV3
 from medseg.networks.deeplabv3plus import DeepLabV3Plus
 from medseg.networks.dynunet import DynUNet
 from medseg.networks.msd import MSDNet
+from medseg.networks.plain_fcn import PlainFCN
 from medseg.networks.segnet import SegNet
 from medseg.networks.topology import plan_topology, strides_from_spacing
 from medseg.networks.unet import UNetClassic
@@ -23,6 +24,7 @@ __all__ = [
     "DynUNet",
     "MSDNet",
     "Network",
+    "PlainFCN",
     "SegNet",
     "UNetClassic",
     "plan_topology",
