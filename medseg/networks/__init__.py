@@ -9,6 +9,7 @@ from medseg.networks.basicunet import BasicUNet
 from medseg.networks.deeplabv3 import DeepLabV3
 from medseg.networks.deeplabv3plus import DeepLabV3Plus
 from medseg.networks.dynunet import DynUNet
+from medseg.networks.fcn import FCN
 from medseg.networks.msd import MSDNet
 from medseg.networks.plain_fcn import PlainFCN
 from medseg.networks.segnet import SegNet
@@ -16,6 +17,7 @@ from medseg.networks.topology import plan_topology, strides_from_spacing
 from medseg.networks.unet import UNetClassic
 
 __all__ = [
+    "FCN",
     "NETWORKS",
     "AutoDeepLab",
     "BasicUNet",
