@@ -10,14 +10,17 @@ from medseg.networks.deeplabv3 import DeepLabV3
 from medseg.networks.deeplabv3plus import DeepLabV3Plus
 from medseg.networks.dynunet import DynUNet
 from medseg.networks.fcn import FCN
+from medseg.networks.gcn import GCN
 from medseg.networks.msd import MSDNet
 from medseg.networks.plain_fcn import PlainFCN
+from medseg.networks.pspnet import PSPNet
 from medseg.networks.segnet import SegNet
 from medseg.networks.topology import plan_topology, strides_from_spacing
 from medseg.networks.unet import UNetClassic
 
 __all__ = [
     "FCN",
+    "GCN",
     "NETWORKS",
     "AutoDeepLab",
     "BasicUNet",
@@ -26,6 +29,7 @@ __all__ = [
     "DynUNet",
     "MSDNet",
     "Network",
+    "PSPNet",
     "PlainFCN",
     "SegNet",
     "UNetClassic",

@@ -18,7 +18,7 @@ from medseg.networks.layers import (
 )
 from medseg.registry import Registry
 
-OutputStride = Literal[8, 16, 32]
+OutputStride = Literal[4, 8, 16, 32]
 ENCODERS: Registry["Encoder"] = Registry("encoder", given=("spatial_dims", "in_channels"))
 
 
@@ -96,6 +96,7 @@ def make_encoder(
     strides: Sequence[Sequence[int]] | None = None,
     width: int | None = None,
     multi_grid: Sequence[int] | None = None,
+    deep_stem: bool | None = None,
 ) -> Encoder:
     """Return the named encoder, with those of the settings that are not None.
 
@@ -107,12 +108,19 @@ def make_encoder(
         strides: One stride per axis for each of the five halvings.
         width: Channels that leave the stem.
         multi_grid: Factors of the dilations of the last stage's blocks.
+        deep_stem: Whether three 3x3 convolutions stand for the stem's 7x7.
 
     Raises:
         ValueError: No such encoder, or one without a setting that was given.
     """
     known = ENCODERS.settings(name)
-    given = {"norm": norm, "strides": strides, "width": width, "multi_grid": multi_grid}
+    given = {
+        "norm": norm,
+        "strides": strides,
+        "width": width,
+        "multi_grid": multi_grid,
+        "deep_stem": deep_stem,
+    }
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for key in settings:
         if key not in known:
