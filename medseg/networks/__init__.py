@@ -6,6 +6,7 @@ To add one: its file, and one import line here.
 from medseg.networks.autodeeplab import AutoDeepLab
 from medseg.networks.base import NETWORKS, Network
 from medseg.networks.basicunet import BasicUNet
+from medseg.networks.deeplabv1 import DeepLabV1
 from medseg.networks.deeplabv3 import DeepLabV3
 from medseg.networks.deeplabv3plus import DeepLabV3Plus
 from medseg.networks.dynunet import DynUNet
@@ -24,6 +25,7 @@ __all__ = [
     "NETWORKS",
     "AutoDeepLab",
     "BasicUNet",
+    "DeepLabV1",
     "DeepLabV3",
     "DeepLabV3Plus",
     "DynUNet",

@@ -24,6 +24,7 @@ def context_rates(
     *,
     paper: Sequence[int] = _PAPER_RATES,
     paper_stride: int = 16,
+    paper_cells: int = _PAPER_CELLS,
 ) -> list[tuple[int, ...]]:
     """Return the dilations of the context's branches per axis, none of them twice.
 
@@ -35,14 +36,17 @@ def context_rates(
         finest_stride: The output stride along the finest axes.
         output_stride: The output stride, per axis.
         patch_voxels: The training patch; None for the published rates.
-        paper: The published rates, on maps of 33 cells.
+        paper: The published rates.
         paper_stride: The output stride for which they are published.
+        paper_cells: Cells of the map, along an axis, for which they are published.
     """
     axes = len(output_stride)
     if rates != "auto":
         return [(rate,) * axes for rate in rates]
     scaled = [
-        scaled_to_patch((rate,) * axes, finest_stride, output_stride, patch_voxels, paper_stride)
+        scaled_to_patch(
+            (rate,) * axes, finest_stride, output_stride, patch_voxels, paper_stride, paper_cells
+        )
         for rate in paper
     ]
     return list(dict.fromkeys(scaled))
@@ -54,12 +58,13 @@ def scaled_to_patch(
     output_stride: Sequence[int],
     patch_voxels: Sequence[int] | None,
     paper_stride: int = 16,
+    paper_cells: int = _PAPER_CELLS,
 ) -> tuple[int, ...]:
     """Return a published rate for this output stride; on a patch, in proportion to its map."""
     if patch_voxels is None:
         return tuple(max(1, r * paper_stride // finest_stride) for r in rate)
     cells = [n / s for n, s in zip(patch_voxels, output_stride, strict=True)]
-    return tuple(max(1, round(n / _PAPER_CELLS * r)) for n, r in zip(cells, rate, strict=True))
+    return tuple(max(1, round(n / paper_cells * r)) for n, r in zip(cells, rate, strict=True))
 
 
 def rescaled(rate: Sequence[int], built: Sequence[int], now: Sequence[int]) -> tuple[int, ...]:
