@@ -63,14 +63,22 @@ class ModelSpec:
     axes: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def build_network(self) -> Network:
-        """Return the network with fresh weights."""
+    def build_network(self, *, pretrained: bool = True) -> Network:
+        """Return the network with fresh weights.
+
+        Args:
+            pretrained: Whether it may download weights where its settings ask for them; pointless
+                where others take their place.
+        """
+        settings = dict(self.network_settings)
+        if not pretrained:
+            settings.pop("pretrained", None)
         return NETWORKS.build(
             self.network,
             self.spatial_dims,
             len(self.channels),
             len(self.structures),
-            **self.network_settings,
+            **settings,
         )
 
 
@@ -116,7 +124,7 @@ class Model:
             for key in {"channels", "window_voxels", "mirror_axes", "scales"} & stored.keys():
                 stored[key] = tuple(stored[key])
             spec = ModelSpec(**stored)
-            network = spec.build_network()
+            network = spec.build_network(pretrained=False)
             network.load_state_dict(load_file(weights_file))
             return cls(spec, network, device)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

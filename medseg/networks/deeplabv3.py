@@ -31,8 +31,10 @@ class DeepLabV3(Network):
         spatial_dims: 2 for slices, 3 for volumes.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
-        encoder: Name of the encoder, e.g. ``resnet18``.
+        encoder: Name of the encoder, e.g. ``resnet18``, ``xception65`` or, for slices,
+            ``timm:resnet18``.
         encoder_width: Channels that leave the encoder's stem; None for as many as published.
+        pretrained: Whether an encoder of timm begins with downloaded weights.
         output_stride: Voxels per cell of the encoder's last map along the finest axes: 16 in the
             paper's training, 8 in its tests. May be changed after training, with
             :meth:`set_output_stride`.
@@ -67,6 +69,7 @@ class DeepLabV3(Network):
         *,
         encoder: str = "resnet18",
         encoder_width: int | None = None,
+        pretrained: bool = False,
         output_stride: Literal[8, 16] = 8,
         multi_grid: Sequence[int] | None = None,
         context: Literal["aspp", "dpc"] = "aspp",
@@ -90,6 +93,7 @@ class DeepLabV3(Network):
             norm=norm,
             strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
             multi_grid=multi_grid,
+            pretrained=pretrained,
         )
         _check_output_stride(output_stride)
         self.encoder.set_output_stride(output_stride)

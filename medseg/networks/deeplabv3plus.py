@@ -37,8 +37,10 @@ class DeepLabV3Plus(DeepLabV3):
         spatial_dims: 2 for slices, 3 for volumes.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
-        encoder: Name of the encoder, e.g. ``resnet18``.
+        encoder: Name of the encoder, e.g. ``resnet18``, ``xception65`` or, for slices,
+            ``timm:resnet18``.
         encoder_width: Channels that leave the encoder's stem; None for as many as published.
+        pretrained: Whether an encoder of timm begins with downloaded weights.
         output_stride: Voxels per cell of the encoder's last map along the finest axes. May be
             changed after training, with :meth:`set_output_stride`.
         multi_grid: Factors of the dilations in the encoder's last stage; None for 1, 2 and 4 in a
@@ -63,8 +65,8 @@ class DeepLabV3Plus(DeepLabV3):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: No such encoder, an ``output_stride`` other than 8 and 16, or ``aspp_rates``
-            for a ``dpc``.
+        ValueError: No such encoder, one without a map at ``decoder_stride``, an ``output_stride``
+            other than 8 and 16, or ``aspp_rates`` for a ``dpc``.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class DeepLabV3Plus(DeepLabV3):
         *,
         encoder: str = "resnet18",
         encoder_width: int | None = None,
+        pretrained: bool = False,
         output_stride: Literal[8, 16] = 8,
         multi_grid: Sequence[int] | None = None,
         context: Literal["aspp", "dpc"] = "aspp",
@@ -96,6 +99,7 @@ class DeepLabV3Plus(DeepLabV3):
             out_channels,
             encoder=encoder,
             encoder_width=encoder_width,
+            pretrained=pretrained,
             output_stride=output_stride,
             multi_grid=multi_grid,
             context=context,
@@ -108,7 +112,9 @@ class DeepLabV3Plus(DeepLabV3):
             patch_voxels=patch_voxels,
             spacing=spacing,
         )
-        self.low_level = 0 if decoder_stride == 2 else 1
+        self.low_level = {2: -5, 4: -4}[decoder_stride]  # the last map is that of a 32nd
+        if len(self.encoder.channels) < -self.low_level:
+            raise ValueError(f'encoder "{encoder}" has no map at stride 2; set decoder_stride to 4')
         self.reduce = conv_norm(
             spatial_dims, self.encoder.channels[self.low_level], low_level_channels, 1, norm
         )

@@ -12,7 +12,7 @@ import torch
 from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
 from medseg.inference import Model, ModelSpec
-from medseg.networks import NETWORKS, UNetClassic
+from medseg.networks import NETWORKS, DeepLabV3, UNetClassic
 from medseg.transforms import NORMALISATIONS, Preparation
 
 
@@ -254,3 +254,12 @@ def test_a_folder_without_a_model_is_refused(saved, gone):
 
 def test_the_network_is_built_from_the_description_alone():
     assert isinstance(spec().build_network(), UNetClassic)
+
+
+def test_opening_a_model_downloads_no_pretrained_weights():
+    settings = {"encoder": "resnet10", "encoder_width": 2, "aspp_channels": 2}
+    asks = spec(network="deeplabv3", network_settings={**settings, "pretrained": True})
+
+    with pytest.raises(ValueError, match="pretrained"):
+        asks.build_network()  # this encoder has none
+    assert isinstance(asks.build_network(pretrained=False), DeepLabV3)

@@ -5,7 +5,17 @@ To add one: its file, and one import line here.
 
 from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride, make_encoder
 from medseg.networks.encoders.resnet import ResNet
+from medseg.networks.encoders.timm import TimmEncoder
 from medseg.networks.encoders.vgg import VGG
 from medseg.networks.encoders.xception import Xception
 
-__all__ = ["ENCODERS", "VGG", "Encoder", "OutputStride", "ResNet", "Xception", "make_encoder"]
+__all__ = [
+    "ENCODERS",
+    "VGG",
+    "Encoder",
+    "OutputStride",
+    "ResNet",
+    "TimmEncoder",
+    "Xception",
+    "make_encoder",
+]

@@ -29,7 +29,8 @@ class Encoder(nn.Module, ABC):
     weights serve at several output strides.
 
     Attributes:
-        channels: Channels of each feature map that ``forward`` returns, finest first.
+        channels: Channels of each feature map that ``forward`` returns, finest first: one for each
+            of five halvings, and the last four at least.
         grids: Voxels per cell of each of these maps, per axis.
         halvings: One stride per axis for each of the halvings down to a 32nd.
         aligned_corners: How cells lie on voxels. If true (strided 3x3 convolutions and poolings,
@@ -97,32 +98,39 @@ def make_encoder(
     width: int | None = None,
     multi_grid: Sequence[int] | None = None,
     deep_stem: bool | None = None,
+    pretrained: bool = False,
 ) -> Encoder:
     """Return the named encoder, with those of the settings that are not None.
 
     Args:
-        name: One of :data:`ENCODERS`.
+        name: One of :data:`ENCODERS`; ``timm:<model>`` for one of timm's.
         spatial_dims: 2 for slices, 3 for volumes.
         in_channels: Channels of the image.
-        norm: Norm after every convolution.
+        norm: Norm after every convolution; those of timm keep their own.
         strides: One stride per axis for each of the five halvings.
         width: Channels that leave the stem.
         multi_grid: Factors of the dilations of the last stage's blocks.
         deep_stem: Whether three 3x3 convolutions stand for the stem's 7x7.
+        pretrained: Whether to begin with downloaded weights; only timm has them.
 
     Raises:
         ValueError: No such encoder, or one without a setting that was given.
     """
-    known = ENCODERS.settings(name)
+    family, _, model = name.partition(":")
+    known = ENCODERS.settings(family)
     given = {
-        "norm": norm,
+        "model": model or None,
+        "norm": norm if "norm" in known else None,
         "strides": strides,
         "width": width,
         "multi_grid": multi_grid,
         "deep_stem": deep_stem,
+        "pretrained": pretrained or None,
     }
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for key in settings:
         if key not in known:
             raise ValueError(f'encoder.{key}: not a setting of "{name}"; leave it out')
-    return ENCODERS[name](spatial_dims, in_channels, **settings)
+    if "model" in known and not model:
+        raise ValueError(f'encoder "{name}" needs a model, as in "{name}:resnet18"')
+    return ENCODERS[family](spatial_dims, in_channels, **settings)
