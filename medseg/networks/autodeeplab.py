@@ -232,6 +232,9 @@ class AutoDeepLab(Network):
 
         For 3 channels and the 19 classes of Cityscapes, S has 10,147,427 parameters, M 21,622,451
         and L 44,424,691.
+
+        The context rates at its stride 8, 12, 24 and 36, are our reading: the search has 96 over
+        the stride, and DeepLab doubles its rates at stride 8.
         """
         width = {"S": 20, "M": 32, "L": 48}[size]
         return cls(2, in_channels, out_channels, filter_multiplier=width, norm="batch")
