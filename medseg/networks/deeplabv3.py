@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medseg.networks.aspp import ASPP, context_rates
 from medseg.networks.base import NETWORKS, Network
 from medseg.networks.dpc import DPCHead
-from medseg.networks.encoders import ENCODERS, make_encoder
+from medseg.networks.encoders import has_setting, make_encoder
 from medseg.networks.layers import CONV, Norm, Step, init_he, receptive_field
 from medseg.networks.topology import strides_from_spacing
 
@@ -83,8 +83,8 @@ class DeepLabV3(Network):
         spacing: Sequence[float] | None = None,
     ) -> None:
         super().__init__(spatial_dims, in_channels, out_channels)
-        if multi_grid is None and encoder in ENCODERS:
-            multi_grid = (1, 2, 4) if "multi_grid" in ENCODERS.settings(encoder) else None
+        if multi_grid is None and has_setting(encoder, "multi_grid"):
+            multi_grid = (1, 2, 4)
         self.encoder = make_encoder(
             encoder,
             spatial_dims,

@@ -45,8 +45,9 @@ class GCN(Network):
         spatial_dims: 2 for slices, 3 for volumes.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
-        encoder: Name of a residual encoder, e.g. ``resnet18``.
+        encoder: Name of the encoder, e.g. ``resnet18`` or, for slices, ``timm:resnet18``.
         encoder_width: Channels of the encoder's stem; None for as many as published.
+        pretrained: Whether an encoder of timm begins with downloaded weights.
         k: Cells along each axis of the large kernels, odd.
         kernels: What makes up a large kernel: ``gcn`` the paper's thin ones, ``trivial`` a dense
             one, ``stack`` (k - 1) / 2 dense ones of 3 cells. The paper compares the three.
@@ -64,7 +65,8 @@ class GCN(Network):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: No such encoder, or an even k.
+        ValueError: No such encoder, one that keeps its cells' edges in place (see
+            :class:`~medseg.networks.encoders.Encoder`) with ``deconv``, or an even k.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class GCN(Network):
         *,
         encoder: str = "resnet18",
         encoder_width: int | None = None,
+        pretrained: bool = False,
         k: int = 7,
         kernels: Kernels = "gcn",
         stack_channels: int | None = None,
@@ -93,11 +96,17 @@ class GCN(Network):
             width=encoder_width,
             norm=norm,
             strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
+            pretrained=pretrained,
         )
+        if upsample == "deconv" and not self.encoder.aligned_corners:
+            raise ValueError(
+                f'upsample "deconv" keeps the centres of cells in place, encoder "{encoder}" their '
+                f'edges; set upsample to "linear"'
+            )
         self.output_stride = self.encoder.grids[-1]
         if k < 1 or k % 2 == 0:
             raise ValueError(f"k is an odd number of cells, got {k}")
-        self.k = [_fitting(k, grid, patch_voxels) for grid in self.encoder.grids[1:]]
+        self.k = [_fitting(k, grid, patch_voxels) for grid in self.encoder.grids[-4:]]
         scores = mid_channels or max(out_channels, 21)
         self.large = nn.ModuleList(
             LargeKernelBlock(
@@ -108,7 +117,7 @@ class GCN(Network):
                 kernels=kernels,
                 stack_channels=stack_channels,
             )
-            for enters, fitting in zip(self.encoder.channels[1:], self.k, strict=True)
+            for enters, fitting in zip(self.encoder.channels[-4:], self.k, strict=True)
         )
         self.upsample = upsample
         self.ups = nn.ModuleList(
@@ -160,24 +169,25 @@ class GCN(Network):
     def forward(self, image: Tensor) -> Tensor:
         """Return logits on the image's own grid."""
         padded = self.encoder.pad(image)
-        stem, *maps = self.encoder(padded)
+        maps = self.encoder(padded)[-4:]
         stages = [
             refine(large(features))
             for large, refine, features in zip(self.large, self.refine_stage, maps, strict=True)
         ]
         scores = stages.pop()
         for place in reversed(range(len(stages))):
-            raised = self._raise(scores, place + 2, stages[place])
+            raised = self._raise(scores, place + 2, spatial_size(stages[place]))
             scores = self.refine_sum[place](stages[place] + raised)
-        for place, onto in ((1, stem), (0, padded)):
-            scores = self.refine_fine[place](self._raise(scores, place, onto))
+        for place, grid in ((1, self.encoder.halvings[0]), (0, (1,) * self.spatial_dims)):
+            size = self.encoder.cells(spatial_size(padded), grid)
+            scores = self.refine_fine[place](self._raise(scores, place, size))
         logits: Tensor = self.head(scores)
         return crop_end(logits, spatial_size(image))
 
-    def _raise(self, scores: Tensor, halving: int, onto: Tensor) -> Tensor:
+    def _raise(self, scores: Tensor, halving: int, size: Sequence[int]) -> Tensor:
         """Undo one of the encoder's halvings: return the scores on the next finer grid."""
         if self.upsample == "linear":
-            return self.encoder.resize(scores, spatial_size(onto))
+            return self.encoder.resize(scores, size)
         raised: Tensor = self.ups[halving](scores)
         return raised
 

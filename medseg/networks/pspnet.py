@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.networks.base import NETWORKS, Network
-from medseg.networks.encoders import OutputStride, make_encoder
+from medseg.networks.encoders import OutputStride, has_setting, make_encoder
 from medseg.networks.layers import (
     CONV,
     Norm,
@@ -46,10 +46,11 @@ class PSPNet(Network):
         spatial_dims: 2 for slices, 3 for volumes.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
-        encoder: Name of a residual encoder, e.g. ``resnet18``.
-        encoder_width: Channels of the encoder's first stage.
-        deep_stem: Whether the encoder begins with three 3x3 convolutions, as the authors', instead
-            of one 7x7.
+        encoder: Name of the encoder, e.g. ``resnet18`` or, for slices, ``timm:resnet18``.
+        encoder_width: Channels of the encoder's first stage; None for as many as published.
+        pretrained: Whether an encoder of timm begins with downloaded weights.
+        deep_stem: Whether a residual encoder begins with three 3x3 convolutions instead of one
+            7x7; None for that, as the authors do, and for encoders without the choice.
         output_stride: Voxels per cell of the encoder's last map along the finest axes. There is no
             decoder: small structures need 4.
         bins: Parts along each axis that are averaged, one number for each branch of the pyramid.
@@ -79,8 +80,9 @@ class PSPNet(Network):
         out_channels: int,
         *,
         encoder: str = "resnet18",
-        encoder_width: int = 64,
-        deep_stem: bool = True,
+        encoder_width: int | None = None,
+        pretrained: bool = False,
+        deep_stem: bool | None = None,
         output_stride: OutputStride = 8,
         bins: Sequence[int] = (1, 2, 3, 6),
         ppm_channels: int | None = None,
@@ -92,6 +94,8 @@ class PSPNet(Network):
     ) -> None:
         super().__init__(spatial_dims, in_channels, out_channels)
         self.deep_supervision = deep_supervision
+        if deep_stem is None and has_setting(encoder, "deep_stem"):
+            deep_stem = True
         self.encoder = make_encoder(
             encoder,
             spatial_dims,
@@ -100,6 +104,7 @@ class PSPNet(Network):
             norm=norm,
             strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
             deep_stem=deep_stem,
+            pretrained=pretrained,
         )
         self.encoder.set_output_stride(output_stride)
         self.output_stride = self.encoder.grids[-1]

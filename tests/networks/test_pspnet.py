@@ -138,4 +138,4 @@ def test_thick_slices_are_halved_late():
 
 def test_an_encoder_without_the_deep_stem_is_refused():
     with pytest.raises(ValueError, match="deep_stem"):
-        PSPNet(2, 1, 2, encoder="xception_s")
+        PSPNet(2, 1, 2, encoder="xception_s", deep_stem=True)

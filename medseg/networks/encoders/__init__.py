@@ -3,7 +3,13 @@
 To add one: its file, and one import line here.
 """
 
-from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride, make_encoder
+from medseg.networks.encoders.base import (
+    ENCODERS,
+    Encoder,
+    OutputStride,
+    has_setting,
+    make_encoder,
+)
 from medseg.networks.encoders.resnet import ResNet
 from medseg.networks.encoders.timm import TimmEncoder
 from medseg.networks.encoders.vgg import VGG
@@ -17,5 +23,6 @@ __all__ = [
     "ResNet",
     "TimmEncoder",
     "Xception",
+    "has_setting",
     "make_encoder",
 ]

@@ -70,6 +70,12 @@ class Encoder(nn.Module, ABC):
             return tuple(ceil((n - 1) / s) * s + 1 for n, s in zip(size, stride, strict=True))
         return whole_cells(size, stride)
 
+    def cells(self, padded: Sequence[int], grid: Sequence[int]) -> tuple[int, ...]:
+        """Return the size of a map on ``grid`` of an image whose size is ``padded``."""
+        if self.aligned_corners:
+            return tuple((n - 1) // s + 1 for n, s in zip(padded, grid, strict=True))
+        return tuple(n // s for n, s in zip(padded, grid, strict=True))
+
     def pad(self, image: Tensor) -> Tensor:
         """Repeat the last voxels until the image has its :meth:`padded_size`."""
         return pad_end(image, self.padded_size(image))
@@ -86,6 +92,11 @@ class Encoder(nn.Module, ABC):
             image: (batch, in_channels, *spatial), before :meth:`pad`.
         """
         return crop_end(self.resize(logits, self.padded_size(image)), spatial_size(image))
+
+
+def has_setting(encoder: str, setting: str) -> bool:
+    """Return whether encoders of this name's family have a setting, e.g. ``multi_grid``."""
+    return setting in ENCODERS.settings(encoder.partition(":")[0])
 
 
 def make_encoder(

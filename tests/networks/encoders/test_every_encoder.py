@@ -1,13 +1,19 @@
-"""What every encoder with aligned corners promises; a new one is tested by being registered."""
+"""What every encoder of ours promises; a new one is tested by being registered."""
 
 import pytest
 import torch
 from torch import nn
 
+from medseg.networks import NETWORKS
 from medseg.networks.encoders import ENCODERS, make_encoder
 
-ALIGNED = [name for name in ENCODERS if name.startswith(("resnet", "xception"))]
-IN_3D = ["resnet10", "resnet50", "xception_s"]
+ALIGNED = [name for name in ENCODERS if name != "timm"]
+IN_3D = ["resnet10", "resnet50", "vgg11", "xception_s"]
+CHOOSING = [
+    name
+    for name in NETWORKS
+    if "encoder" in NETWORKS.settings(name) and NETWORKS.settings(name)["encoder"].annotation is str
+]
 
 
 def without_norms(encoder: nn.Module) -> nn.Module:
@@ -40,17 +46,18 @@ def test_finer_maps_contain_the_coarser_map_of_the_same_weights(name: str, spati
 
 
 @pytest.mark.parametrize("name", ALIGNED)
-@pytest.mark.parametrize("stride", [8, 32])
-def test_maps_have_the_channels_and_grids_that_are_stated(name: str, stride: int):
+def test_maps_have_the_channels_and_grids_that_are_stated(name: str):
     with torch.device("meta"):
         encoder = make_encoder(name, 2, 3, width=16)
+        image = torch.empty(1, 3, 70, 100)
+    for stride in (8, 32):
         encoder.set_output_stride(stride)
-        maps = encoder(encoder.pad(torch.empty(1, 3, 70, 100)))
-    assert tuple(m.shape[1] for m in maps) == encoder.channels
-    size = encoder.padded_size(torch.empty(1, 3, 70, 100, device="meta"))
-    for features, grid in zip(maps, encoder.grids, strict=True):
-        cells = [(n - 1) // g + 1 for n, g in zip(size, grid, strict=True)]
-        assert list(features.shape[2:]) == cells
+        maps = encoder(encoder.pad(image))
+        assert tuple(m.shape[1] for m in maps) == encoder.channels
+        size = encoder.padded_size(image)
+        for features, grid in zip(maps, encoder.grids, strict=True):
+            cells = tuple((n - 1) // g + 1 for n, g in zip(size, grid, strict=True))
+            assert tuple(features.shape[2:]) == encoder.cells(size, grid) == cells
 
 
 @pytest.mark.parametrize("name", IN_3D)
@@ -64,3 +71,13 @@ def test_a_thick_axis_is_halved_late_and_has_flat_kernels_until_then(name: str):
     maps[0][0, :, 4].sum().backward()
     reached = image.grad[0, 0].abs().sum((1, 2)).nonzero().flatten().tolist()
     assert reached == [4], "kernels are flat until the axis is halved"
+
+
+@pytest.mark.parametrize("encoder", ["resnet10", "vgg11", "xception_s"])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("network", CHOOSING)
+def test_a_network_that_lets_choose_takes_each(network: str, spatial_dims: int, encoder: str):
+    built = NETWORKS.build(network, spatial_dims, 1, 3, encoder=encoder, encoder_width=8).eval()
+    size = (41, 22, 17)[:spatial_dims]
+    with torch.no_grad():
+        assert built(torch.randn(1, 1, *size)).shape == (1, 3, *size)
