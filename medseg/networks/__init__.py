@@ -7,6 +7,7 @@ from medseg.networks.autodeeplab import AutoDeepLab
 from medseg.networks.base import NETWORKS, Network
 from medseg.networks.basicunet import BasicUNet
 from medseg.networks.deeplabv1 import DeepLabV1
+from medseg.networks.deeplabv2 import DeepLabV2
 from medseg.networks.deeplabv3 import DeepLabV3
 from medseg.networks.deeplabv3plus import DeepLabV3Plus
 from medseg.networks.dynunet import DynUNet
@@ -26,6 +27,7 @@ __all__ = [
     "AutoDeepLab",
     "BasicUNet",
     "DeepLabV1",
+    "DeepLabV2",
     "DeepLabV3",
     "DeepLabV3Plus",
     "DynUNet",
