@@ -14,6 +14,7 @@ from medseg.networks.dynunet import DynUNet
 from medseg.networks.fcn import FCN
 from medseg.networks.gcn import GCN
 from medseg.networks.msd import MSDNet
+from medseg.networks.patch_classifier import PatchClassifier
 from medseg.networks.plain_fcn import PlainFCN
 from medseg.networks.pspnet import PSPNet
 from medseg.networks.segnet import SegNet
@@ -34,6 +35,7 @@ __all__ = [
     "MSDNet",
     "Network",
     "PSPNet",
+    "PatchClassifier",
     "PlainFCN",
     "SegNet",
     "UNetClassic",
