@@ -18,6 +18,7 @@ from medseg.networks.patch_classifier import PatchClassifier
 from medseg.networks.plain_fcn import PlainFCN
 from medseg.networks.pspnet import PSPNet
 from medseg.networks.segnet import SegNet
+from medseg.networks.takeover import TakenOver, take_over
 from medseg.networks.topology import plan_topology, strides_from_spacing
 from medseg.networks.unet import UNetClassic
 
@@ -38,7 +39,9 @@ __all__ = [
     "PatchClassifier",
     "PlainFCN",
     "SegNet",
+    "TakenOver",
     "UNetClassic",
     "plan_topology",
     "strides_from_spacing",
+    "take_over",
 ]
