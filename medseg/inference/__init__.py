@@ -1,6 +1,17 @@
 """From a trained network and an image to labels on the image's own grid."""
 
+from medseg.inference.crf import DenseCRF
+from medseg.inference.crf_choice import CrfCase, CrfChoice, choose_crf
 from medseg.inference.model import Model, ModelSpec
 from medseg.inference.sliding import probabilities_of, sliding_window
 
-__all__ = ["Model", "ModelSpec", "probabilities_of", "sliding_window"]
+__all__ = [
+    "CrfCase",
+    "CrfChoice",
+    "DenseCRF",
+    "Model",
+    "ModelSpec",
+    "choose_crf",
+    "probabilities_of",
+    "sliding_window",
+]
