@@ -16,7 +16,7 @@ from medseg.config.card import Card, SplitPart, read_card
 from medseg.config.reading import Section, checked, override, read_value, read_yaml
 from medseg.config.values import PartSettings, SizeText, known_to
 from medseg.errors import MedsegError
-from medseg.geometry import Length
+from medseg.geometry import Length, Unit
 
 
 def _networks() -> Any:
@@ -121,17 +121,49 @@ class TrainSection(Section):
     seed: int = Field(default=7, ge=0)
 
 
+class CrfSection(Section):
+    """A fully connected CRF; lengths in ``px`` count voxels of the network's grid."""
+
+    bilateral_weight: float = Field(default=4.0, ge=0)
+    sigma_position: SizeText
+    sigma_intensity: PositiveFloat | tuple[PositiveFloat, ...]
+    smooth_weight: float = Field(default=1.0, ge=0)
+    sigma_smooth: SizeText
+    iterations: int = Field(default=10, ge=1)
+    method: Literal["auto", "exact", "grid"] = "auto"
+    cells_per_sigma: PositiveFloat = 1.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain numbers, and the unit of the lengths."""
+        unit = self.sigma_position.unit
+        return {
+            **self.model_dump(mode="json"),
+            "unit": str(unit),
+            "sigma_position": self.sigma_position.value,
+            "sigma_smooth": self.sigma_smooth.to(unit),
+        }
+
+    @model_validator(mode="after")
+    def _one_kind_of_length(self) -> "CrfSection":
+        if len({length.unit is Unit.PX for length in (self.sigma_position, self.sigma_smooth)}) > 1:
+            raise ValueError("both lengths in px, or both in a physical unit, please")
+        return self
+
+
 class PredictSection(Section):
     """How the model will be applied.
 
-    ``mirror`` averages mirrored views: along all axes, or those named (``[x]``). ``scales`` averages
-    views of other sizes (``[0.75, 1, 1.25]``).
+    ``mirror`` averages mirrored views: along all axes, or those named (``[x]``). ``scales``
+    averages views of other sizes (``[0.75, 1, 1.25]``). ``crf`` refines borders: with settings, or
+    with those that help most on the validation cases (``choose``), which may be none.
     """
 
     window_voxels: tuple[PositiveInt, ...] | None = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
     mirror: bool | tuple[Literal["x", "y", "z"], ...] = False
     scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    crf: Literal[False, "choose"] | CrfSection = False
 
 
 class TrainJob(Section):
@@ -180,6 +212,13 @@ def read_job(path: Path, settings: Sequence[str] = ()) -> tuple[TrainJob, Card, 
         raise MedsegError(
             f"{path}: predict.window_voxels has {len(job.predict.window_voxels)} axes, the data "
             f"set {card.name} is {card.spatial_dims}D"
+        )
+    widths = job.predict.crf.sigma_intensity if isinstance(job.predict.crf, CrfSection) else 1.0
+    if isinstance(widths, tuple) and len(widths) != len(card.channels):
+        raise MedsegError(
+            f"{path}: predict.crf.sigma_intensity has {len(widths)} values, the images of "
+            f"{card.name} have {len(card.channels)} channel(s); give one number for all, or one a "
+            f"channel"
         )
     for number, metric in enumerate(job.metrics):
         facts = _metrics().facts(metric.name)

@@ -2,7 +2,7 @@
 
 from medseg.inference.crf import DenseCRF
 from medseg.inference.crf_choice import CrfCase, CrfChoice, choose_crf
-from medseg.inference.model import Model, ModelSpec
+from medseg.inference.model import Model, ModelSpec, crf_spacing
 from medseg.inference.sliding import probabilities_of, sliding_window
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Model",
     "ModelSpec",
     "choose_crf",
+    "crf_spacing",
     "probabilities_of",
     "sliding_window",
 ]

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medseg.errors import MedsegError
-from medseg.geometry import Grid
+from medseg.geometry import Grid, Length, Unit
+from medseg.inference.crf import DenseCRF
 from medseg.inference.sliding import Precision, probabilities_of, sliding_window
 from medseg.networks import NETWORKS, Network
 from medseg.transforms import Preparation, Prepared
@@ -44,6 +45,8 @@ class ModelSpec:
         mirror_axes: Array axes along which the anatomy may be mirrored.
         mirror: Whether mirrored views are averaged unless somebody asks otherwise.
         scales: Sizes at which every window is seen; the results are averaged.
+        crf: ``DenseCRF.to_dict()`` and the ``unit`` of its lengths (in ``px`` they count voxels of
+            the prepared image); None for the network's probabilities as they are.
         axes: Axes of the image files, where they do not say it themselves (``CZYX``).
         provenance: Job hash, split hash, data digest, code version, scores.
     """
@@ -60,6 +63,7 @@ class ModelSpec:
     mirror_axes: tuple[int, ...] = ()
     mirror: bool = False
     scales: tuple[float, ...] = (1.0,)
+    crf: Mapping[str, Any] | None = None
     axes: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,6 +94,7 @@ class Model:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.preparation = Preparation.from_dict(dict(spec.preparation))
+        self._crf = None if spec.crf is None else _crf_of(spec.crf)
         values = np.array(list(spec.structures.values()))
         self._values = values.astype(np.min_scalar_type(int(values.max())))
 
@@ -193,6 +198,13 @@ class Model:
         restored: NDArray[np.float32] = self.preparation.restore(_whole(rows), grid).cpu().numpy()
         return restored
 
+    def prepared_probabilities(
+        self, array: NDArray[Any], grid: Grid, *, precision: Precision = "fp32"
+    ) -> tuple[Prepared, Tensor]:
+        """Return the image as the network sees it, and its probabilities (classes, *prepared)."""
+        prepared, rows = self._rows(array, grid, None, precision)
+        return prepared, _whole(rows)
+
     def labels_of(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """Return the label map of class probabilities (classes, *spatial)."""
         labels: NDArray[Any] = self._values[probabilities.argmax(0)]
@@ -218,7 +230,31 @@ class Model:
         )
         image = prepared.tensor.to(self.device)
         rows = sliding_window(scores, image, window=spec.window_voxels, overlap=spec.overlap)
-        return prepared, rows
+        if self._crf is None:
+            return prepared, rows
+        # Every voxel is every other's neighbour: the rows are needed whole.
+        crf, unit = self._crf
+        spacing = crf_spacing(prepared.grid, unit)
+        return prepared, iter([crf.refine(_whole(rows), prepared.tensor, spacing)])
+
+
+def crf_spacing(grid: Grid, unit: Unit) -> tuple[float, ...]:
+    """Return the spacing of a prepared grid in the unit of a CRF's lengths.
+
+    In ``px`` lengths count voxels, whatever their size.
+
+    Raises:
+        ValueError: The unit is physical, and the image's pixel size is not known.
+    """
+    if unit is Unit.PX:
+        return (1.0,) * grid.spatial_dims
+    return tuple(Length(side, grid.unit).to(unit) for side in grid.spacing)
+
+
+def _crf_of(saved: Mapping[str, Any]) -> tuple[DenseCRF, Unit]:
+    settings = dict(saved)
+    unit = Unit(settings.pop("unit"))
+    return DenseCRF.from_dict(settings), unit
 
 
 def _whole(rows: Iterator[Tensor]) -> Tensor:

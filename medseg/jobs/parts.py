@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg.config import Card, TrainJob, array_order, metric_settings
+from medseg.config import Card, CrfSection, TrainJob, array_order, metric_settings
 from medseg.data import SPLITS, Case, LabelMap, Reading, Split
 from medseg.errors import MedsegError
 from medseg.evaluation import MetricRequest
@@ -87,6 +87,7 @@ def model_spec(
         mirror_axes=mirror_axes(job, card),
         mirror=bool(job.predict.mirror),
         scales=job.predict.scales,
+        crf=job.predict.crf.settings if isinstance(job.predict.crf, CrfSection) else None,
         axes=card.axes,
         provenance=provenance,
     )

@@ -263,3 +263,76 @@ def test_opening_a_model_downloads_no_pretrained_weights():
     with pytest.raises(ValueError, match="pretrained"):
         asks.build_network()  # this encoder has none
     assert isinstance(asks.build_network(pretrained=False), DeepLabV3)
+
+
+CRF = {"sigma_position": 3.0, "sigma_intensity": 0.5, "sigma_smooth": 1.0}
+
+
+def square(noise: float = 0.0) -> np.ndarray:
+    image = np.zeros((1, 40, 44), np.float32)
+    image[0, 10:30, 10:30] = 1.0
+    return image + np.random.default_rng(0).normal(0, noise, image.shape).astype(np.float32)
+
+
+def soft(made: ModelSpec) -> Model:
+    """A model that says what it sees, so noisy scores of a noisy image."""
+    network = Above(0.5)
+    network.forward = lambda image: torch.cat(
+        [0.5 - image, image - 0.5, torch.full_like(image, -20)], dim=1
+    )
+    return Model(made, network)
+
+
+@pytest.mark.parametrize("spacing", [None, (2.0, 2.0)])
+def test_a_crf_cleans_what_the_network_says_on_the_prepared_grid(spacing):
+    grid, drawn = Grid((40, 44), (1.0, 1.0), Unit.UM), square()[0] > 0
+    plain = spec(normalisation="none", spacing=spacing, unit=Unit.UM)
+    refined = spec(normalisation="none", spacing=spacing, unit=Unit.UM, crf={**CRF, "unit": "um"})
+
+    wrong = [
+        np.count_nonzero((soft(made).predict(square(0.4), grid) == 0) != drawn)
+        for made in (plain, refined)
+    ]
+
+    assert wrong[1] < 0.5 * wrong[0]
+    probabilities = soft(refined).probabilities(square(0.4), grid)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+
+
+def test_the_lengths_of_a_crf_are_physical_or_voxels():
+    image = square(0.4)
+    in_um, in_mm, fine = (
+        Grid((40, 44), (side, side), unit)
+        for side, unit in ((2.0, Unit.UM), (0.002, Unit.MM), (0.5, Unit.UM))
+    )
+
+    def probabilities(grid, unit, scale=1.0):
+        lengths = {key: CRF[key] * scale for key in ("sigma_position", "sigma_smooth")}
+        return soft(spec(normalisation="none", crf={**CRF, **lengths, "unit": unit})).probabilities(
+            image, grid
+        )
+
+    two = probabilities(in_um, "um", 2.0)
+    np.testing.assert_allclose(two, probabilities(in_mm, "um", 2.0), atol=1e-4)
+    np.testing.assert_allclose(two, probabilities(fine, "px"), atol=1e-4)
+    assert np.abs(two - probabilities(fine, "um", 2.0)).max() > 0.1
+    with pytest.raises(ValueError, match="pixel size is not known"):
+        probabilities(Grid((40, 44), (1.0, 1.0)), "um")
+
+
+def test_a_crf_is_saved_with_the_model_and_old_models_have_none(tmp_path):
+    made = model(spec(crf={**CRF, "unit": "px"}))
+    made.save(tmp_path)
+    assert Model.load(tmp_path).spec == made.spec
+
+    content = json.loads((tmp_path / "model.json").read_text())
+    del content["crf"]
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    assert Model.load(tmp_path).spec.crf is None
+
+
+def test_a_crf_with_unknown_settings_is_no_model(saved):
+    rewrite(saved, crf={**CRF, "unit": "px", "sigma": 1})
+
+    with pytest.raises(MedsegError, match=r"make no model .*a CRF has no sigma"):
+        Model.load(saved)
