@@ -102,14 +102,15 @@ def default_candidates(image: Array, spacing: Sequence[float]) -> list[DenseCRF]
     """Return twelve candidates, scaled to an image.
 
     Weights of 3 and 10; positions of 4 and 12 times the finest spacing; intensities of 0.2, 0.5
-    and 1 standard deviation of each channel; smoothness of weight 1 over one finest spacing.
+    and 1 standard deviation of each channel, times the square root of their number (noise in
+    many channels adds up); smoothness of weight 1 over one finest spacing.
 
     Args:
         image: (channels, *spatial).
         spacing: Of its voxels.
     """
     widths = image.reshape(len(image), -1).std(1)
-    widths = np.where(widths > 0, widths, 1.0)
+    widths = np.where(widths > 0, widths, 1.0) * math.sqrt(len(image))
     finest = float(min(spacing))
     return [
         DenseCRF(

@@ -160,6 +160,36 @@ def test_the_hash_follows_what_decides_the_result(write):
     assert read_job(file, ["train.seed=8"])[0].hash != plain
 
 
+CRF = {"sigma_position": "3 um", "sigma_intensity": 0.3, "sigma_smooth": "500 nm"}
+
+
+def test_the_lengths_of_a_crf_are_read_into_one_unit(write):
+    job, _, _ = read_job(write({"predict": {"crf": CRF}}))
+
+    found = job.predict.crf.settings
+
+    assert (found["unit"], found["sigma_position"], found["sigma_smooth"]) == ("um", 3.0, 0.5)
+    assert read_job(write())[0].predict.crf is False
+    assert read_job(write({"predict": {"crf": "choose"}}))[0].predict.crf == "choose"
+
+
+@pytest.mark.parametrize(
+    ("crf", "message"),
+    [
+        (CRF | {"sigma_smooth": "1 px"}, "predict.crf: both lengths in px, or both in a physical"),
+        (CRF | {"sigma_position": 3}, "predict.crf.sigma_position: 3 is not a length"),
+        (CRF | {"sigma_intensity": 0}, "predict.crf.sigma_intensity: "),
+        (CRF | {"sigma_intensity": [0.3, 0.3]}, "has 2 values, the images of cells have 1 channel"),
+        (CRF | {"sigma": 1}, "predict.crf.sigma: there is no such setting"),
+        ({"sigma_intensity": 0.3}, "predict.crf.sigma_position: is missing"),
+    ],
+)
+def test_a_crf_without_sense_is_refused(write, crf, message):
+    with pytest.raises(MedsegError) as refused:
+        read_job(write({"predict": {"crf": crf}}))
+    assert message in str(refused.value)
+
+
 def test_metrics_of_the_command_line_are_those_of_a_job():
     dice, nsd = parse_metrics(["dice", "nsd:tolerance=2 mm"])
 

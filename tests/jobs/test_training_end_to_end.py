@@ -247,6 +247,24 @@ def test_a_job_begins_with_another_models_weights_and_says_what_it_took(discs, t
     assert len(model["provenance"]["start_from"]) == 64
 
 
+def test_a_crf_is_chosen_on_validation_and_the_choice_is_kept(discs, tmp_path, medseg):
+    ran = medseg(
+        *("train", discs.job, "train.epochs=1", "predict.crf=choose", "metrics=[dice]"),
+        *("--runs", tmp_path, "--tracking-uri", discs.store, "--register", "", "--json"),
+    )
+
+    assert ran.code == 0, ran.errors
+    folder = Path(ran.json["folder"])
+    model = json.loads((folder / "model" / "model.json").read_text())
+    choice = model["provenance"]["crf"]
+    helped = choice["dice_with"] > choice["dice_without"]
+    assert model["crf"] == choice["crf"]
+    assert (model["crf"] is not None) == helped
+    assert ("CRF chosen" if helped else "no CRF: mean Dice") in ran.errors
+    sent = {json.loads(line)["key"] for line in (folder / "metrics.jsonl").open()}
+    assert {"validation/crf/dice_with", "validation/crf/dice_without"} <= sent
+
+
 def test_an_unknown_hard_structure_is_refused_with_the_nearest(discs, tmp_path, medseg):
     ran = medseg(
         *("train", discs.job, "train.repeat={disk: 2}", "--runs", tmp_path),
