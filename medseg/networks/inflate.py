@@ -38,21 +38,38 @@ def inflate_weights(state_2d: Mapping[str, Tensor], network_3d: nn.Module) -> No
             raise ValueError(
                 f"the {where} network has no {_some(missing)}; build both with the same settings"
             )
-    strides = _up_strides(network_3d)
-    inflated = {}
+    inflated = fitting_weights(state_2d, network_3d)
     for name, weights in state_3d.items():
-        flat = state_2d[name]
-        if flat.shape == weights.shape:
-            inflated[name] = flat
-        elif weights.dim() == 5 and flat.shape == weights.shape[:2] + weights.shape[3:]:
-            share = _shares(weights.shape[2], *strides.get(name, (None, 1)))
-            inflated[name] = flat[:, :, None] * share.to(flat)[:, None, None]
-        else:
+        if name not in inflated:
             raise ValueError(
-                f"{name}: {tuple(flat.shape)} of the 2D network does not become "
+                f"{name}: {tuple(state_2d[name].shape)} of the 2D network does not become "
                 f"{tuple(weights.shape)}; build both with the same settings"
             )
     network_3d.load_state_dict(inflated)
+
+
+def fitting_weights(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return what fits a network: weights of its names and shapes, and 2D kernels for its 3D ones.
+
+    Args:
+        state: ``state_dict()`` of a network.
+        network: The network that may take it; not changed.
+
+    Raises:
+        ValueError: A transposed convolution would leave slices empty.
+    """
+    strides = _up_strides(network)
+    fitting = {}
+    for name, weights in network.state_dict().items():
+        given = state.get(name)
+        if given is None:
+            continue
+        if given.shape == weights.shape:
+            fitting[name] = given
+        elif weights.dim() == 5 and given.shape == weights.shape[:2] + weights.shape[3:]:
+            share = _shares(weights.shape[2], *strides.get(name, (None, 1)))
+            fitting[name] = given[:, :, None] * share.to(given)[:, None, None]
+    return fitting
 
 
 def _up_strides(network: nn.Module) -> dict[str, tuple[int, int]]:

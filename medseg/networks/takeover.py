@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from medseg.networks.inflate import fitting_weights
+
 
 @dataclass(frozen=True)
 class TakenOver:
@@ -24,7 +26,9 @@ class TakenOver:
 def take_over(network: nn.Module, other: nn.Module) -> TakenOver:
     """Copy every weight of ``other`` that has the same name and shape in ``network``.
 
-    So a head for other classes starts anew, and FCN-16s goes on from FCN-32s.
+    So a head for other classes starts anew, and FCN-16s goes on from FCN-32s. Kernels for slices
+    are repeated along the first axis of a network for volumes, as by
+    :func:`~medseg.networks.inflate.inflate_weights`.
 
     Args:
         network: Is changed.
@@ -35,11 +39,7 @@ def take_over(network: nn.Module, other: nn.Module) -> TakenOver:
     """
     theirs = other.state_dict()
     mine = network.state_dict()
-    taken = {
-        name: theirs[name]
-        for name, weights in mine.items()
-        if name in theirs and theirs[name].shape == weights.shape
-    }
+    taken = fitting_weights(theirs, network)
     if not taken:
         raise ValueError(
             f"none of the {len(theirs)} weights of {type(other).__name__} fits "

@@ -21,3 +21,13 @@ def test_all_but_a_head_for_other_classes_is_taken_over():
 def test_a_network_of_which_nothing_fits_is_refused():
     with pytest.raises(ValueError, match="none of the"):
         take_over(UNetClassic(2, 1, 2, channels=(4, 8)), MSDNet(2, 3, 4, depth=3))
+
+
+def test_a_network_for_volumes_begins_with_the_kernels_of_one_for_slices():
+    flat, deep = UNetClassic(2, 1, 2, channels=(4, 8)), UNetClassic(3, 1, 3, channels=(4, 8))
+
+    taken = take_over(deep, flat)
+
+    assert taken.left == ("head.weight", "head.bias")
+    kernel = deep.down[0][0][0].weight
+    torch.testing.assert_close(kernel.sum(2), flat.down[0][0][0].weight)
