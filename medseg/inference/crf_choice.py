@@ -41,13 +41,15 @@ class CrfChoice:
     """What validation said.
 
     Args:
-        crf: The best candidate; None if none was better than no CRF.
+        crf: The best candidate; None if it was no better than no CRF.
+        best: The best candidate, in any case.
         dice_without: Mean score without any.
         dice_with: Mean score of the best candidate.
         cases: Number of cases that were looked at.
     """
 
     crf: DenseCRF | None
+    best: DenseCRF
     dice_without: float
     dice_with: float
     cases: int
@@ -93,9 +95,10 @@ def choose_crf(
     means = _mean(_mean(np.array(scores, float), 0), 1)
     if candidates is None or len(means) == 1:
         raise ValueError("there is no candidate to choose from")
-    best = 1 + int(np.argmax(np.nan_to_num(means[1:], nan=-math.inf)))
-    crf = candidates[best - 1] if means[best] > means[0] else None
-    return CrfChoice(crf, float(means[0]), float(means[best]), len(places))
+    place = 1 + int(np.argmax(np.nan_to_num(means[1:], nan=-math.inf)))
+    best = candidates[place - 1]
+    crf = best if means[place] > means[0] else None
+    return CrfChoice(crf, best, float(means[0]), float(means[place]), len(places))
 
 
 def default_candidates(image: Array, spacing: Sequence[float]) -> list[DenseCRF]:

@@ -1,0 +1,231 @@
+"""Every network, trained by the same job for the same processor time, on real images.
+
+    export MEDSEG_DATA=FOLDER OMP_NUM_THREADS=1
+    python benchmarks/bakeoff.py run configs/train/bakeoff/*.yaml --runs runs/bakeoff
+    python benchmarks/bakeoff.py measure --runs runs/bakeoff
+    python benchmarks/bakeoff.py table --runs runs/bakeoff
+
+``run`` trains each job (jobs that have run already are left out) and judges it on the test cases.
+``measure`` takes each trained network in a process of its own, one thread: processor seconds and
+peak memory of a training step, and processor seconds of one test image. ``table`` writes
+``benchmarks/results/bakeoff.md``.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "bakeoff.md"
+BUDGET = "5m"
+WARMING, MEASURED = 2, 5  # training steps
+
+
+def run(jobs: list[Path], runs: Path) -> None:
+    for job in jobs:
+        result = runs / f"{job.stem}.json"
+        if result.exists():
+            continue
+        began = time.monotonic()
+        command = [
+            *("medseg", "train", str(job), "--json", "--register", "", "--device", "cpu"),
+            *("--time-budget", BUDGET, "--budget-clock", "cpu", "--precision", "bf16"),
+            *("--runs", str(runs), "--tracking-uri", f"sqlite:///{runs.resolve()}/{job.stem}.db"),
+        ]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        print(f"{job.stem}: exit {done.returncode} after {time.monotonic() - began:.0f} s")
+        if done.returncode == 0:
+            result.write_text(json.dumps({"job": str(job), **json.loads(done.stdout)}, indent=2))
+
+
+def measure(runs: Path) -> None:
+    for result in sorted(runs.glob("*.json")):
+        trained = json.loads(result.read_text())
+        if "cost" in trained:
+            continue
+        command = [sys.executable, __file__, "one", "--runs", trained["folder"]]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        trained["cost"] = json.loads(done.stdout)
+        result.write_text(json.dumps(trained, indent=2))
+        print(result.stem, trained["cost"])
+
+
+def one(folder: Path) -> None:
+    """Print what the network of a run costs: in this process, which does nothing else."""
+    import torch
+
+    from medseg.inference import Model, probabilities_of, sliding_window
+    from medseg.losses import DeepSupervision, DiceCE
+
+    torch.set_num_threads(1)
+    model = Model.load(folder / "model")
+    network = model.network
+    batch, patch, image_size = {2: (2, (256, 256), (512, 512)), 3: (4, (32, 40, 32), (36, 50, 35))}[
+        model.spec.spatial_dims
+    ]
+    loss = DeepSupervision(DiceCE(), weights=network.supervision_weights)
+    optimiser = torch.optim.AdamW(network.parameters())
+    patches = torch.randn(batch, 1, *patch)
+    labels = torch.randint(0, network.out_channels, (batch, 1, *patch))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    network.train()
+    steps = []
+    for _ in range(WARMING + MEASURED):
+        began = time.process_time()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = network(patches)
+        optimiser.zero_grad()
+        loss(output, labels).backward()
+        optimiser.step()
+        steps.append(time.process_time() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    network.eval()
+    images = []
+    for _ in range(3):
+        began = time.process_time()
+        rows = sliding_window(
+            probabilities_of(network, precision="bf16"),
+            torch.randn(1, *image_size),
+            window=model.spec.window_voxels,
+            overlap=model.spec.overlap,
+        )
+        list(rows)
+        images.append(time.process_time() - began)
+    cost = {
+        "parameters": sum(weights.numel() for weights in network.parameters()),
+        "step_cpu_s": median(steps[WARMING:]),
+        "step_mb": (peak - before) / 1024,
+        "image_cpu_s": median(images),
+    }
+    print(json.dumps(cost))
+
+
+def table(runs: Path) -> None:
+    parts = [_HEAD.format(budget=BUDGET, machine=_machine(), torch=_torch())]
+    for prefix, title in _PARTS.items():
+        rows = [_row(json.loads(file.read_text())) for file in sorted(runs.glob(f"{prefix}*.json"))]
+        rows.sort(key=lambda row: -row[0])
+        parts.append(f"## {title}\n\n{_COLUMNS}\n" + "\n".join(row[1] for row in rows) + "\n")
+    parts.append(_decoders(runs))
+    RESULTS.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _row(trained: dict[str, Any]) -> tuple[float, str]:
+    job, cost = Path(trained["job"]), trained["cost"]
+    folder = Path(trained["folder"])
+    scores = _scores(trained)
+    steps = json.loads((folder / "model" / "model.json").read_text())["provenance"]["fit"]["steps"]
+    name = job.stem.partition("_")[2]
+    dice, low, high = scores["dice"]
+    cells = [
+        f"[{name}](../../{job})",
+        f"{cost['parameters'] / 1e6:.2f} M",
+        f"**{dice:.3f}** ({low:.3f} to {high:.3f})",
+        f"{scores['iou'][0]:.3f}",
+        "{:.3f} ({:.3f} to {:.3f})".format(*scores["nsd"]),
+        "{:.1f} ({:.1f} to {:.1f})".format(*scores["hd95"]),
+        "{:.2f}".format(scores["assd"][0]),
+        str(steps),
+        f"{cost['step_cpu_s']:.2f}",
+        f"{cost['step_mb']:.0f}",
+        f"{cost['image_cpu_s']:.2f}",
+    ]
+    return dice, "| " + " | ".join(cells) + " |"
+
+
+def _scores(trained: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Return mean, low and high of each metric; of several structures, their means."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for row in trained["test"]["summary"]:
+        found.setdefault(row["metric"], []).append((row["mean"], row["low"], row["high"]))
+    return {
+        metric: tuple(sum(values) / len(values) for values in zip(*rows, strict=True))
+        for metric, rows in found.items()
+    }
+
+
+def _decoders(runs: Path) -> str:
+    """Return the accuracy near the border with and without what is to redraw borders."""
+    lines = [_BORDERS]
+    for with_it, without, what in _PAIRS:
+        curves = [_trimap(runs, name) for name in (with_it, without)]
+        for width in ("4.0", "8.0", "16.0"):
+            cells = (f"{c[0]:.4f} ({c[1]:.4f} to {c[2]:.4f})" for c in (c[width] for c in curves))
+            lines.append(f"| {what} | {float(width):.0f} nm | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _trimap(runs: Path, name: str) -> dict[str, tuple[float, float, float]]:
+    folder = Path(json.loads((runs / f"isbi2012_{name}.json").read_text())["folder"])
+    keys = ("band_accuracy", "band_accuracy_low", "band_accuracy_high")
+    with (folder / "evaluation" / "trimap.csv").open() as stream:
+        return {
+            row["width"]: tuple(float(row[key]) for key in keys) for row in csv.DictReader(stream)
+        }
+
+
+def _machine() -> str:
+    names = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return f"{os.cpu_count()} cores of an {names[0].partition(':')[2].strip()}, {platform.system()}"
+
+
+def _torch() -> str:
+    import torch
+
+    return torch.__version__
+
+
+_PARTS = {
+    "isbi2012_": "Membranes, 2D: 6 test slices of 512 x 512 (ISBI 2012), HD95 and ASSD in nm",
+    "hippocampus_": "Hippocampus, 3D: 51 test volumes of 33 persons (Decathlon), in mm",
+}
+_PAIRS = (
+    ("gcn", "gcn_without_refinement", "GCN: boundary refinement"),
+    ("deeplabv3plus", "deeplabv3", "DeepLab: decoder of V3+"),
+)
+_COLUMNS = (
+    "| network | weights | Dice | IoU | NSD | HD95 | ASSD | steps | CPU-s a step | MB a step | "
+    "CPU-s an image |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+_HEAD = """# Bake-off: every network, the same job, the same time
+
+`python benchmarks/bakeoff.py`; the jobs are `configs/train/bakeoff/*.yaml`, alike but for the
+network, which has its small preset. Each had {budget} of processor time on one core for training
+and validation, whatever it needed for a step ({machine}, torch {torch}, bf16). Brackets are 95 %
+intervals over slices or persons. `MB a step` is the peak of a training step above what the process
+held before; `an image` is one test slice or volume.
+"""
+_BORDERS = """## Near the border
+
+Accuracy within a band around the reference's border (trimap), membranes, with what is to redraw
+borders and without it:
+
+| what | band | with | without |
+| --- | --- | --- | --- |"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("run", "measure", "table", "one"))
+    parser.add_argument("jobs", nargs="*", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs/bakeoff"))
+    given = parser.parse_args()
+    given.runs.mkdir(parents=True, exist_ok=True)
+    if given.what == "run":
+        run(given.jobs, given.runs)
+    else:
+        {"measure": measure, "table": table, "one": one}[given.what](given.runs)
+
+
+if __name__ == "__main__":
+    main()
