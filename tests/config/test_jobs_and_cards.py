@@ -17,6 +17,7 @@ from medseg.config import (
 )
 from medseg.errors import MedsegError
 from medseg.geometry import Length, Unit
+from medseg.networks import NETWORKS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CARD = {
@@ -40,12 +41,20 @@ def write(tmp_path):
     return writer
 
 
-@pytest.mark.parametrize("file", sorted((CONFIGS / "train").glob("*.yaml")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", sorted((CONFIGS / "train").rglob("*.yaml")), ids=lambda f: f.stem)
 def test_every_job_that_we_ship_is_sound(file):
     job, card, card_file = read_job(file)
 
     assert card_file.is_file()
     assert len(job.data.patch_voxels) == card.spatial_dims
+
+
+@pytest.mark.parametrize("data", ["isbi2012", "hippocampus"])
+def test_the_jobs_of_the_bake_off_differ_in_nothing_but_the_network(data):
+    jobs = [read_job(file)[0] for file in (CONFIGS / "train" / "bakeoff").glob(f"{data}_*.yaml")]
+
+    assert {job.network.name for job in jobs} == set(NETWORKS)
+    assert len({job.model_copy(update={"network": None}).model_dump_json() for job in jobs}) == 1
 
 
 @pytest.mark.parametrize("file", sorted((CONFIGS / "data").glob("*.yaml")), ids=lambda f: f.stem)
