@@ -16,9 +16,8 @@ from medseg.networks.encoders import ENCODERS, Encoder
 from medseg.networks.layers import Norm, Step, conv_norm, init_he, receptive_field
 from medseg.networks.topology import strides_from_spacing
 
-_REACH = (
-    24  # cells from end to end of the published classifier: 3x3 rate 12, 4x4 rate 8, 7x7 rate 4
-)
+# Cells from end to end of the published classifier: 3x3 rate 12, 4x4 rate 8, 7x7 rate 4.
+_REACH = 24
 
 
 @NETWORKS.register("deeplabv1")
@@ -28,8 +27,8 @@ class DeepLabV1(Network):
     Differs from the paper by default: a norm that trains with a batch of one; a classifier whose
     rate shrinks with the patch, since a rate beyond the feature map meets only padding; logits
     enlarged to the labels while training, where the paper reduces the labels to the logits. The
-    pooling after a pooling that keeps its grid is dilated, as the convolutions are; in the authors'
-    release it is not.
+    pooling after a pooling that keeps its grid is dilated, as the convolutions are; the paper does
+    not speak of it.
 
     Args:
         spatial_dims: 2 for slices, 3 for volumes.

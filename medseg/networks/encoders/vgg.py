@@ -20,8 +20,8 @@ class VGG(Encoder):
     """A VGG network without its classifier; its maps are what the five poolings leave.
 
     A pooling that keeps the grid dilates all that follows, the next pooling included: then the
-    finer map, every second cell of it taken, is the coarser map exactly. The authors of DeepLab
-    published weights whose last pooling is not dilated.
+    finer map, every second cell of it taken, is the coarser map exactly. The paper of DeepLab dilates
+    convolutions, and does not speak of poolings.
 
     Args:
         spatial_dims: 2 for slices, 3 for volumes.
