@@ -20,7 +20,7 @@ class VGG(Encoder):
     """A VGG network without its classifier; its maps are what the five poolings leave.
 
     A pooling that keeps the grid dilates all that follows, the next pooling included: then the
-    finer map, every second cell of it taken, is the coarser map exactly. The paper of DeepLab dilates
+    finer map, every second cell of it taken, is the coarser map exactly. DeepLab's paper dilates
     convolutions, and does not speak of poolings.
 
     Args:
