@@ -115,7 +115,7 @@ class TrainSection(Section):
     gradient_clip: float = Field(default=12.0, gt=0)
     ema: float | None = Field(default=0.99, ge=0, lt=1)
     foreground: float = Field(default=0.67, ge=0, le=1)
-    repeat: dict[str, PositiveInt] = {}
+    repeat: dict[str, PositiveInt] = Field(default_factory=dict)
     validate_every: int = Field(default=5, ge=1)
     patience: int | None = Field(default=None, ge=1)
     seed: int = Field(default=7, ge=0)
