@@ -41,8 +41,10 @@ class DeepLabV2(Network):
         spatial_dims: 2 for slices, 3 for volumes.
         in_channels: Channels of the image.
         out_channels: Classes, background included.
-        encoder: Name of the encoder, e.g. ``resnet18`` or ``vgg16``.
+        encoder: Name of the encoder, e.g. ``resnet18``, ``vgg16`` or, for slices,
+            ``timm:resnet18``.
         encoder_width: Channels that leave the encoder's stem; None for as many as published.
+        pretrained: Whether an encoder of timm begins with downloaded weights.
         output_stride: Voxels per cell of the encoder's last map along the finest axes.
         aspp_rates: Dilations of the branches at this ``output_stride``. ``auto`` are 6, 12, 18 and
             24 on a map of 41 cells, and in proportion on that of ``patch_voxels``.
@@ -74,6 +76,7 @@ class DeepLabV2(Network):
         *,
         encoder: str = "resnet18",
         encoder_width: int | None = None,
+        pretrained: bool = False,
         output_stride: Literal[8, 16] = 8,
         aspp_rates: Literal["auto"] | Sequence[int] = "auto",
         aspp_channels: int = 0,
@@ -97,6 +100,7 @@ class DeepLabV2(Network):
             width=encoder_width,
             norm=norm,
             strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
+            pretrained=pretrained,
         )
         self.encoder.set_output_stride(output_stride)
         self.output_stride = self.encoder.grids[-1]

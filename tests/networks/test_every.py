@@ -1,6 +1,7 @@
 """What every registered network promises; a new one is tested by being registered."""
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,9 @@ SHIFTED_BY_DESIGN = {"dynunet"}
 
 # Of two almost equal voxels, rounding chooses the one where a maximum returns to.
 DECIDED_BY_ROUNDING = {"segnet"}
+
+# What torch.export cannot write down, and why; none so far.
+NOT_EXPORTED: dict[str, str] = {}
 
 every_network = pytest.mark.parametrize("name", list(NETWORKS))
 both_dimensions = pytest.mark.parametrize("spatial_dims", [2, 3])
@@ -188,6 +192,25 @@ class MeanWindow(nn.Module):
         return nn.functional.conv2d(
             features, window, None, self.stride, self.padding, self.dilation, groups=channels
         )
+
+
+def exportable(name: str) -> Any:
+    """The name, expected to fail if it is listed: a network that has learned it must leave."""
+    reason = NOT_EXPORTED.get(name)
+    marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", [exportable(name) for name in NETWORKS])
+@both_dimensions
+def test_an_exported_network_gives_the_same_logits(name: str, spatial_dims: int):
+    image = image_of(LITTLE[spatial_dims])
+    network = build(name, spatial_dims).eval()
+    with torch.no_grad():
+        exported = torch.export.export(network, (image,))
+        torch.testing.assert_close(exported.module()(image), network(image), rtol=1e-5, atol=1e-5)
+    own = [node for node in exported.graph.nodes if "medseg" in str(node.target)]
+    assert not own, "an operator that other programs do not know"
 
 
 def bare(network: Network, side: float) -> Network:

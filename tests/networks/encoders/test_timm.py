@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.networks import DeepLabV3, DeepLabV3Plus
+from medseg.networks import NETWORKS, DeepLabV3, DeepLabV3Plus
 from medseg.networks.encoders import Encoder, make_encoder
 from medseg.networks.layers import receptive_field
 
@@ -109,9 +109,10 @@ def test_channels_and_output_stride_are_handed_to_timm(stand_in: _StandIn):
     assert encoder.grids == [(2, 2), (4, 4), (8, 8), (8, 8), (8, 8)]
 
 
-def test_weights_that_cannot_be_downloaded_are_an_error(stand_in: _StandIn):
+@pytest.mark.parametrize("name", ["deeplabv2", "deeplabv3", "deeplabv3plus", "gcn", "pspnet"])
+def test_weights_that_cannot_be_downloaded_are_an_error(name: str, stand_in: _StandIn):
     with pytest.raises(ValueError, match=r"could not be loaded \(no route to the hub"):
-        DeepLabV3(2, 1, 2, encoder="timm:resnet18", pretrained=True)
+        NETWORKS[name](2, 1, 2, encoder="timm:resnet18", pretrained=True)
     assert stand_in.calls[0]["pretrained"] is True
 
 
