@@ -1,8 +1,9 @@
 """What every registered network promises; a new one is tested by being registered."""
 
 from copy import deepcopy
-from typing import Any
+from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,6 @@ SHIFTED_BY_DESIGN = {"dynunet"}
 
 # Of two almost equal voxels, rounding chooses the one where a maximum returns to.
 DECIDED_BY_ROUNDING = {"segnet"}
-
-# What torch.export cannot write down, and why; none so far.
-NOT_EXPORTED: dict[str, str] = {}
 
 every_network = pytest.mark.parametrize("name", list(NETWORKS))
 both_dimensions = pytest.mark.parametrize("spatial_dims", [2, 3])
@@ -194,14 +192,7 @@ class MeanWindow(nn.Module):
         )
 
 
-def exportable(name: str) -> Any:
-    """The name, expected to fail if it is listed: a network that has learned it must leave."""
-    reason = NOT_EXPORTED.get(name)
-    marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("name", [exportable(name) for name in NETWORKS])
+@every_network
 @both_dimensions
 def test_an_exported_network_gives_the_same_logits(name: str, spatial_dims: int):
     image = image_of(LITTLE[spatial_dims])
@@ -211,6 +202,22 @@ def test_an_exported_network_gives_the_same_logits(name: str, spatial_dims: int)
         torch.testing.assert_close(exported.module()(image), network(image), rtol=1e-5, atol=1e-5)
     own = [node for node in exported.graph.nodes if "medseg" in str(node.target)]
     assert not own, "an operator that other programs do not know"
+
+
+@pytest.mark.slow
+@every_network
+@both_dimensions
+def test_onnx_runtime_gives_the_same_logits(name: str, spatial_dims: int, tmp_path: Path):
+    image = image_of(LITTLE[spatial_dims])
+    network = build(name, spatial_dims).eval()
+    file = tmp_path / "network.onnx"
+    torch.onnx.export(network, (image,), file, dynamo=True, external_data=False, verbose=False)
+    session = onnxruntime.InferenceSession(file)
+    (logits,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    with torch.no_grad():
+        expected = network(image)
+    rounding = 2e-5 * float(expected.abs().max())
+    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=0, atol=rounding)
 
 
 def bare(network: Network, side: float) -> Network:

@@ -142,19 +142,6 @@ def test_an_exported_network_gives_the_same_logits(backend: str, spatial_dims: i
         torch.testing.assert_close(exported.module()(image), network(image))
 
 
-def test_an_onnx_file_gives_the_same_logits(tmp_path):
-    pytest.importorskip("onnxscript", reason="onnxscript writes ONNX")
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime reads ONNX")
-    network = lively(depth=6).eval()
-    image = torch.randn(1, 2, 12, 15)
-    path = tmp_path / "msd.onnx"
-    torch.onnx.export(network, (image,), path, dynamo=True)
-    session = runtime.InferenceSession(str(path))
-    (logits,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-    with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(logits), network(image))
-
-
 def test_one_rule_chooses_the_backend(monkeypatch, caplog):
     monkeypatch.setattr(msd_cpu, "obstacle", lambda: "")
     msd_operator._compiled.cache_clear()
