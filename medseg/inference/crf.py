@@ -55,8 +55,8 @@ class DenseCRF:
         iterations: Mean-field iterations.
         method: ``exact`` sums over all pairs: a second for 64 x 64 voxels, hours for 512 x 512.
             ``grid`` is fast for any size. ``auto`` is exact up to 1024 voxels.
-        cells_per_sigma: Cells of the grid across each sigma. More are closer to exact and slower,
-            as long as the grid may hold empty cells; docs/crf.md has the measured errors.
+        cells_per_sigma: Cells of the grid across each sigma. More are closer to exact and slower.
+            A grid too large for empty cells has one at the most: finer ones would leave gaps.
 
     Raises:
         ValueError: A sigma is not positive, or a weight is negative.
@@ -263,7 +263,8 @@ class _Grid:
     Args:
         features: (axes, voxels), in sigmas.
         spatial: Voxels along the first of these axes.
-        cells: Least number of cells across a sigma, fewer where voxels are farther apart.
+        cells: Least number of cells across a sigma, fewer where voxels are farther apart, and one
+            in a large grid.
 
     Raises:
         ValueError: Voxels times corners of a cell are too many.
@@ -272,10 +273,11 @@ class _Grid:
     def __init__(self, features: Array, spatial: Sequence[int], cells: float) -> None:
         low = features.min(1)
         extent = features.max(1) - low
-        counts = np.maximum(np.ceil(extent * cells - 1e-6), 1)
-        # Cells smaller than a voxel would gain nothing.
-        counts[: len(spatial)] = np.minimum(counts[: len(spatial)], np.maximum(spatial, 2) - 1)
         used = np.flatnonzero(extent > 0)
+        counts = _cell_counts(extent, spatial, cells)
+        if cells > 1 and math.prod(counts[used] + 1) > WHOLE_BOX:
+            # The finer the cells, the more gaps between occupied ones.
+            counts = _cell_counts(extent, spatial, 1.0)
         voxels = features.shape[1]
         entries = voxels * 2 ** len(used)
         if entries > MOST_ENTRIES or math.prod(counts[used] + 1) > 2**62:
@@ -315,7 +317,8 @@ class _Grid:
         ]
         self._scale: NDArray[np.float32] = np.ones((voxels, 1), np.float32)
         sums = self(self._scale)
-        self._scale = np.maximum(sums, np.finfo(np.float32).tiny) ** np.float32(-0.5)
+        # A voxel is its own neighbour, so a sum below one is an error of the grid.
+        self._scale = np.maximum(sums, np.float32(1)) ** np.float32(-0.5)
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         cells = self._share.T @ (values * self._scale)
@@ -332,6 +335,14 @@ class _Grid:
         for blur in reversed(self._blurs):
             back = blur @ back
         return (there + back) * np.float32(0.5)
+
+
+def _cell_counts(extent: Array, spatial: Sequence[int], cells: float) -> NDArray[np.float64]:
+    """Return the number of cells along each axis."""
+    counts: NDArray[np.float64] = np.maximum(np.ceil(extent * cells - 1e-6), 1)
+    # Cells smaller than a voxel would gain nothing.
+    counts[: len(spatial)] = np.minimum(counts[: len(spatial)], np.maximum(spatial, 2) - 1)
+    return counts
 
 
 def _taps(cells: float, fractions: NDArray[np.float32]) -> list[float]:
@@ -354,7 +365,6 @@ def _taps(cells: float, fractions: NDArray[np.float32]) -> list[float]:
     # At most 0.5, where all voxels lie amid two cells: that cannot be undone wholly.
     linear = np.maximum(1 - 2 * spread * (1 - np.cos(2 * np.pi * steps / 256)), 0.1)
     taps = np.fft.ifft(gaussian / linear).real[:128]
-    taps /= taps[0]
     return [float(value) for value in taps[: np.flatnonzero(np.abs(taps) > 1e-3)[-1] + 1]]
 
 

@@ -221,6 +221,28 @@ def test_a_grid_without_its_empty_cells_is_close_too(monkeypatch):
     assert np.mean(grid.argmax(0) != exact.argmax(0)) <= 2e-3
 
 
+def test_cells_become_finer_only_where_the_grid_may_hold_empty_ones(monkeypatch):
+    probabilities, image, _ = scene((30, 32), 3)
+    coarse, fine = (replace(CRF, method="grid", cells_per_sigma=cells) for cells in (1, 2))
+    monkeypatch.setattr("medseg.inference.crf.WHOLE_BOX", 0)
+
+    np.testing.assert_array_equal(
+        fine.refine(probabilities, image, (1, 1)), coarse.refine(probabilities, image, (1, 1))
+    )
+
+
+def test_a_voxel_whose_coarse_cells_cancel_out_is_no_outlier():
+    probabilities, image, _ = scene((20, 20, 20), 3, coarse=3, noise=0.15)
+    crf = DenseCRF(sigma_position=4.0, sigma_intensity=0.3, method="grid")
+
+    fine, coarse = (
+        replace(crf, cells_per_sigma=cells).refine(probabilities, image, (1, 1, 1))
+        for cells in (1, 0.5)
+    )
+
+    assert np.abs(fine - coarse).mean() < 5e-3
+
+
 def test_smoothing_alone_is_exact_but_for_its_tails():
     probabilities, image = three_classes((30, 70))
     crf = DenseCRF(bilateral_weight=0, smooth_weight=3.0, sigma_smooth=2.0)
