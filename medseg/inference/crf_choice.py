@@ -64,8 +64,8 @@ def choose_crf(
 
     None wins a tie. Cases are made one at a time; from each the candidates see a part of 65,536
     voxels around its structures, and of many cases six, evenly chosen: with the default
-    candidates at most 78 refinements of that size, each 0.1 to 0.3 s of one core for gray
-    images and 0.5 to 3 s for three channels.
+    candidates at most 72 refinements of that size. Those of six cases take about 10 s of one core
+    for gray images, and two minutes for three channels.
 
     Args:
         cases: Makes each case when it is called.

@@ -2,18 +2,15 @@
 
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from medseg.data import Case
 from medseg.errors import MedsegError
 from medseg.geometry import Unit
 from medseg.inference import CrfCase, CrfChoice, Model, choose_crf, crf_spacing
-
-if TYPE_CHECKING:
-    from medseg.jobs.fitting import Work
+from medseg.jobs.fitting import Work
 
 
-def with_chosen_crf(work: "Work", model: Model) -> Model:
+def with_chosen_crf(work: Work, model: Model) -> Model:
     """Return the model with the CRF that helps its probabilities most, or without any.
 
     The choice and its scores are printed, sent to the run and kept in the model's provenance.
@@ -33,7 +30,7 @@ def with_chosen_crf(work: "Work", model: Model) -> Model:
     return Model(replace(model.spec, crf=crf, provenance=provenance), model.network)
 
 
-def _case(work: "Work", model: Model, case: Case, unit: Unit) -> CrfCase:
+def _case(work: Work, model: Model, case: Case, unit: Unit) -> CrfCase:
     image, labels = work.card.reading().pair(case)
     classes = work.card.label_map().classes(labels.array, case.name)
     try:

@@ -14,7 +14,6 @@ from medseg.config import Card, TrainJob, array_order
 from medseg.data import Split
 from medseg.errors import MedsegError, nearest
 from medseg.inference import Model, ModelSpec
-from medseg.jobs.crf import with_chosen_crf
 from medseg.jobs.parts import model_spec, preparation_of, sagittal_axis_of
 from medseg.networks import take_over
 from medseg.transforms import Preparation
@@ -91,10 +90,8 @@ def fit_model(work: Work) -> Model:
         f"trained {fitted.steps} steps in {timedelta(seconds=round(fitted.seconds))}; best "
         f"validation Dice {fitted.best_dice:.4f}"
     )
-    model = Model(
-        replace(spec, provenance={**work.provenance, "fit": asdict(fitted)}), module.network
-    )
-    return with_chosen_crf(work, model) if job.predict.crf == "choose" else model
+    provenance = {**work.provenance, "fit": asdict(fitted)}
+    return Model(replace(spec, provenance=provenance), module.network)
 
 
 def save_model(model: Model, papers: Mapping[str, str], folder: Path) -> None:

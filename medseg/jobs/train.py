@@ -16,6 +16,7 @@ from medseg.config import cases_of, read_job, to_yaml
 from medseg.data import Case, Split, file_digests
 from medseg.errors import MedsegError
 from medseg.inference import Model
+from medseg.jobs.crf import with_chosen_crf
 from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
 from medseg.jobs.fitting import How, Work, fit_model, save_model
 from medseg.jobs.parts import metric_requests, split_of
@@ -153,7 +154,10 @@ def train(
         for name, text in papers.items():
             run.text(text, name)
         if not (folder / "model").is_dir():
-            save_model(fit_model(work), papers, folder)
+            model = fit_model(work)
+            if job.predict.crf == "choose":
+                model = with_chosen_crf(work, model)
+            save_model(model, papers, folder)
         model = Model.load(folder / "model", how.device)
         evaluated = _evaluate(work, model)
         name = card.name if register_as is None else register_as
