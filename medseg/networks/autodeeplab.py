@@ -176,7 +176,7 @@ class AutoDeepLab(Network):
         if drop_path:
             self.register_buffer("trained_steps", torch.zeros((), dtype=torch.long))
 
-        halvings = strides_from_spacing(spacing or (1.0,) * spatial_dims, LEVELS + 1)
+        halvings = strides_from_spacing(spatial_dims, spacing, LEVELS + 1)
         kernels = kernels_from_strides(halvings)
         self.grids = grids_from_halvings(halvings)
         self.output_stride = self.grids[max(self.levels) + 2]

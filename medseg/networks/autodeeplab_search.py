@@ -120,7 +120,7 @@ class AutoDeepLabSearch(nn.Module):
             "spacing": spacing,
         }
         self.given = (spatial_dims, in_channels, out_channels)
-        halvings = strides_from_spacing(spacing or (1.0,) * spatial_dims, LEVELS + 1)
+        halvings = strides_from_spacing(spatial_dims, spacing, LEVELS + 1)
         kernels = kernels_from_strides(halvings)
         self.grids = grids_from_halvings(halvings)
         self.stem = stem(spatial_dims, in_channels, stem_channels, halvings, norm)

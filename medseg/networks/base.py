@@ -28,8 +28,8 @@ class Network(nn.Module, ABC):
         output_stride: Voxels of the image per cell of the coarsest feature map, per axis.
         deep_supervision: Whether training returns a list: the logits, then those of coarser
             levels or of auxiliary heads.
-        supervision_weights: Weight of each loss of that list; None for 1, 1/2, 1/4 ... as in
-            nnU-Net.
+        supervision_weights: Weight of each loss of that list; None for 1, 1/2, 1/4 ... and 0 for
+            the coarsest, as in nnU-Net.
 
     Raises:
         ValueError: ``spatial_dims`` is neither 2 nor 3, or there are no channels.
@@ -42,8 +42,7 @@ class Network(nn.Module, ABC):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims is 2 for slices or 3 for volumes, got {spatial_dims}")
+        _check_dims(spatial_dims)
         if min(in_channels, out_channels) < 1:
             raise ValueError(
                 f"a network needs channels in and out, got {in_channels} and {out_channels}"
@@ -82,9 +81,15 @@ class Network(nn.Module, ABC):
 
         A job asks for it with ``preset: small``.
         """
+        _check_dims(spatial_dims)
         return cls(spatial_dims, in_channels, out_channels, **cls.small_settings(spatial_dims))
 
     @classmethod
     @abstractmethod
     def small_settings(cls, spatial_dims: int) -> dict[str, Any]:
         """Return the settings of the preset for little data."""
+
+
+def _check_dims(spatial_dims: int) -> None:
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"spatial_dims is 2 for slices or 3 for volumes, got {spatial_dims}")

@@ -82,7 +82,7 @@ class DeepLabV1(Network):
             in_channels,
             width=encoder_width,
             norm=norm,
-            strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
+            strides=strides_from_spacing(spatial_dims, spacing, 5),
         )
         self.encoder.set_output_stride(output_stride)
         self.output_stride = self.encoder.grids[-1]

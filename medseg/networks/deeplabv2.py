@@ -99,7 +99,7 @@ class DeepLabV2(Network):
             in_channels,
             width=encoder_width,
             norm=norm,
-            strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
+            strides=strides_from_spacing(spatial_dims, spacing, 5),
             pretrained=pretrained,
         )
         self.encoder.set_output_stride(output_stride)

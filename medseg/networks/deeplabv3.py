@@ -91,7 +91,7 @@ class DeepLabV3(Network):
             in_channels,
             width=encoder_width,
             norm=norm,
-            strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
+            strides=strides_from_spacing(spatial_dims, spacing, 5),
             multi_grid=multi_grid,
             pretrained=pretrained,
         )

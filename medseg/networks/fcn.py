@@ -94,7 +94,7 @@ class FCN(Network):
             in_channels,
             width=encoder_width,
             norm=norm,
-            strides=_halvings(spacing or (1.0,) * spatial_dims, patch_voxels),
+            strides=_halvings(spatial_dims, spacing, patch_voxels),
             pool_kernel=2,
         )
         self.output_stride = self.encoder.grids[-1]
@@ -204,10 +204,10 @@ class FCN(Network):
 
 
 def _halvings(
-    spacing: Sequence[float], patch_voxels: Sequence[int] | None
+    spatial_dims: int, spacing: Sequence[float] | None, patch_voxels: Sequence[int] | None
 ) -> tuple[tuple[int, ...], ...]:
     """Return five strides per axis: a thick axis is halved late, and none to less than two cells"""
-    halvings = strides_from_spacing(spacing, 5)
+    halvings = strides_from_spacing(spatial_dims, spacing, 5)
     if patch_voxels is None:
         return halvings
     cells = [float(n) for n in patch_voxels]

@@ -95,7 +95,7 @@ class GCN(Network):
             in_channels,
             width=encoder_width,
             norm=norm,
-            strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
+            strides=strides_from_spacing(spatial_dims, spacing, 5),
             pretrained=pretrained,
         )
         if upsample == "deconv" and not self.encoder.aligned_corners:

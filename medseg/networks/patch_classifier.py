@@ -80,11 +80,9 @@ class PatchClassifier(Network):
     ) -> None:
         super().__init__(spatial_dims, in_channels, out_channels)
         lengths = tuple(spacing or (1.0,) * spatial_dims)
-        if not channels or len(lengths) != spatial_dims:
-            raise ValueError(
-                f"a level has channels, an axis a spacing; got {tuple(channels)} and {lengths}"
-            )
-        strides = strides_from_spacing(lengths, len(channels))
+        if not channels:
+            raise ValueError("channels has a number for each level, got none")
+        strides = strides_from_spacing(spatial_dims, lengths, len(channels))
         self.patch_size = _patch(patch_size, lengths)
         axes = [
             _axis(n, [stride[axis] for stride in strides]) for axis, n in enumerate(self.patch_size)

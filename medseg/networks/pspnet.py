@@ -102,7 +102,7 @@ class PSPNet(Network):
             in_channels,
             width=encoder_width,
             norm=norm,
-            strides=strides_from_spacing(spacing or (1.0,) * spatial_dims, 5),
+            strides=strides_from_spacing(spatial_dims, spacing, 5),
             deep_stem=deep_stem,
             pretrained=pretrained,
         )

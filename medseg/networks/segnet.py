@@ -92,7 +92,7 @@ class SegNet(Network):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is odd, so that the grid is kept; got {kernel_size}")
         if strides is None:
-            strides = strides_from_spacing(spacing or (1.0,) * spatial_dims, levels)
+            strides = strides_from_spacing(spatial_dims, spacing, levels)
         if len(strides) != levels or any(len(s) != spatial_dims for s in strides):
             raise ValueError(
                 f"strides are {levels} (as many as channels) of {spatial_dims} numbers each, "

@@ -3,25 +3,30 @@
 from collections.abc import Sequence
 
 
-def strides_from_spacing(spacing: Sequence[float], levels: int) -> tuple[tuple[int, ...], ...]:
+def strides_from_spacing(
+    spatial_dims: int, spacing: Sequence[float] | None, levels: int
+) -> tuple[tuple[int, ...], ...]:
     """Return which axes each of ``levels`` poolings halves.
 
     An axis is halved once its spacing is no more than twice the finest axis's. With slices of
     5 x 1 x 1 mm: (1, 2, 2), (1, 2, 2), (2, 2, 2).
 
     Args:
-        spacing: Distance of neighbouring voxels per axis, in any unit.
+        spatial_dims: 2 for slices, 3 for volumes.
+        spacing: Distance of neighbouring voxels per axis, in any unit; None if all are alike.
         levels: Number of poolings.
 
     Returns:
         One stride per axis, for each pooling.
 
     Raises:
-        ValueError: A spacing is not positive.
+        ValueError: A spacing is not positive, or there is not one per axis.
     """
-    if not all(s > 0 for s in spacing):
-        raise ValueError(f"spacing is a distance of voxels per axis, got {tuple(spacing)}")
-    now = [float(s) for s in spacing]
+    now = [1.0] * spatial_dims if spacing is None else [float(s) for s in spacing]
+    if len(now) != spatial_dims or min(now) <= 0:
+        raise ValueError(
+            f"spacing is {spatial_dims} distances of voxels, one per axis, got {tuple(now)}"
+        )
     strides = []
     for _ in range(levels):
         # A thousandth of slack: 2.0004 mm beside 1 mm is twice as thick.

@@ -285,7 +285,7 @@ def _strides(
     spacing: Sequence[float] | None,
 ) -> tuple[tuple[int, ...], ...]:
     if strides is None:
-        return strides_from_spacing(spacing or (1.0,) * spatial_dims, poolings)
+        return strides_from_spacing(spatial_dims, spacing, poolings)
     if len(strides) != poolings or any(len(s) != spatial_dims for s in strides):
         raise ValueError(
             f"strides are {poolings} (one less than channels) of {spatial_dims} numbers each, "

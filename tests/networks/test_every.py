@@ -296,7 +296,8 @@ def test_the_receptive_field_is_what_the_gradient_reaches(name: str):
 
 @every_network
 def test_two_or_three_dimensions_only(name: str):
-    with pytest.raises(ValueError, match="spatial_dims"):
-        NETWORKS[name](4, 1, 2)
+    for make in (NETWORKS[name], NETWORKS[name].small):
+        with pytest.raises(ValueError, match="spatial_dims"):
+            make(4, 1, 2)
     with pytest.raises(ValueError, match="channels"):
         NETWORKS[name](2, 0, 2)

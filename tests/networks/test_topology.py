@@ -8,11 +8,13 @@ from medseg.networks.topology import kernels_from_strides
 
 
 def test_thick_slices_are_halved_once_the_plane_has_caught_up():
-    assert strides_from_spacing((5, 1, 1), 3) == ((1, 2, 2), (1, 2, 2), (2, 2, 2))
-    assert strides_from_spacing((2, 1, 1), 2) == ((2, 2, 2), (2, 2, 2))
-    assert strides_from_spacing((0.4, 0.4), 1) == ((2, 2),)
+    assert strides_from_spacing(3, (5, 1, 1), 3) == ((1, 2, 2), (1, 2, 2), (2, 2, 2))
+    assert strides_from_spacing(3, (2, 1, 1), 2) == ((2, 2, 2), (2, 2, 2))
+    assert strides_from_spacing(2, (0.4, 0.4), 1) == ((2, 2),)
     with pytest.raises(ValueError, match="spacing"):
-        strides_from_spacing((0, 1), 2)
+        strides_from_spacing(2, (0, 1), 2)
+    with pytest.raises(ValueError, match="spacing is 3 distances"):
+        strides_from_spacing(3, (1, 1), 2)
 
 
 def test_kernels_are_flat_until_their_axis_is_halved_and_whole_at_the_bottom():
