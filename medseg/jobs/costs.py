@@ -96,7 +96,7 @@ class Costs:
             "step       seconds of a training step: forward, backward, AdamW\n"
             "inference  seconds of a forward pass\n"
             "memory     what training holds: feature maps kept for the backward pass,\n"
-            "           weights, gradients, two moments of Adam; the peak is about twice that"
+            "           weights, gradients, two moments of Adam; the peak is 1.5 to 3 times that"
         )
 
 

@@ -1,6 +1,7 @@
 """One loss for logits on several grids."""
 
 from collections.abc import Sequence
+from math import ceil, log2
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,9 @@ def supervision_weights(grids: int) -> tuple[float, ...]:
 def nearest_onto(target: Tensor, size: Sequence[int]) -> Tensor:
     """Return the target on a coarser grid: of every cell, the voxel at its centre.
 
+    Along an axis of n voxels a grid of stride s, a power of two, has ceil(n / s) cells; cell i
+    covers the voxels from i * s on, and the last one may reach beyond the image.
+
     Args:
         target: (batch, 1, *spatial), of any dtype.
         size: The coarser spatial size.
@@ -65,6 +69,7 @@ def nearest_onto(target: Tensor, size: Sequence[int]) -> Tensor:
     for axis, cells in enumerate(size, start=2):
         n = target.shape[axis]
         if n != cells:
-            centres = (2 * torch.arange(cells, device=target.device) + 1) * n // (2 * cells)
-            target = target.index_select(axis, centres)
+            stride = 2 ** ceil(log2(n / cells))
+            centres = torch.arange(cells, device=target.device) * stride + stride // 2
+            target = target.index_select(axis, centres.clamp(max=n - 1))
     return target

@@ -34,7 +34,8 @@ def unet_weight_map(
     surroundings.
 
     Args:
-        instances: (*spatial), an integer per instance, 0 for background.
+        instances: (*spatial), a positive integer per instance, 0 for background; below 0 for
+            voxels that nobody judged, which are no part of an instance.
         w0: Weight of a gap without width.
         sigma: Width over which the weight falls, in the unit of ``spacing``; voxels by default.
         spacing: Distance of neighbouring voxels per axis.
@@ -51,12 +52,12 @@ def unet_weight_map(
         raise ValueError(f"spacing {spacing} on an image of {instances.ndim} axes")
     if sigma <= 0 or w0 < 0:
         raise ValueError(f"sigma is a width and w0 a weight, got {sigma} and {w0}")
-    background = instances == 0
+    background = instances <= 0
     weights = np.where(background, *class_weights).astype(np.float32)
     nearest = np.full(instances.shape, np.inf, dtype=np.float32)
     second = nearest.copy()
     margins = [ceil(_REACH * sigma / v) for v in voxel]
-    _, numbered = np.unique(instances, return_inverse=True)
+    _, numbered = np.unique(np.maximum(instances, 0), return_inverse=True)
     numbered = numbered.reshape(instances.shape) + int(not background.any())
     for number, box in enumerate(ndimage.find_objects(numbered), start=1):
         if box is None:

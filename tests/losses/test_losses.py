@@ -148,5 +148,14 @@ def test_deep_supervision_is_the_weighted_sum_over_grids():
 def test_coarser_targets_keep_whole_classes_also_on_odd_grids():
     target = torch.arange(7).reshape(1, 1, 7).expand(1, 1, 7).reshape(1, 1, 1, 7)
     coarse = nearest_onto(target, (1, 4))
-    assert coarse.flatten().tolist() == [0, 2, 4, 6]
+    assert coarse.flatten().tolist() == [1, 3, 5, 6]  # the last cell has one voxel
     assert coarse.dtype == target.dtype
+
+
+@pytest.mark.parametrize(
+    ("n", "stride", "voxels"), [(17, 16, [8, 16]), (33, 16, [8, 24, 32]), (65, 32, [16, 48, 64])]
+)
+def test_a_coarser_target_lies_in_its_own_cell(n: int, stride: int, voxels: list[int]):
+    cells = -(-n // stride)
+    coarse = nearest_onto(torch.arange(n).reshape(1, 1, n, 1), (cells, 1))
+    assert coarse.flatten().tolist() == voxels

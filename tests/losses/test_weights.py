@@ -48,6 +48,14 @@ def test_fewer_than_two_cells_have_no_gap():
     assert (unet_weight_map(np.ones((4, 4), np.uint8)) == 1).all()
 
 
+def test_voxels_that_nobody_judged_are_no_cell():
+    cells = np.zeros((40, 40), np.int16)
+    cells[10:30, 5:18], cells[10:30, 22:35] = 1, 2
+    partly = cells.copy()
+    partly[0, 0] = -1
+    np.testing.assert_array_equal(unet_weight_map(partly), unet_weight_map(cells))
+
+
 def test_widths_are_physical():
     along = np.zeros((30, 9, 9), np.uint8)
     along[:10], along[14:] = 1, 2

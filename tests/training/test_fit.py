@@ -14,6 +14,8 @@ from medseg.errors import MedsegError
 from medseg.losses import DeepSupervision, DiceCE
 from medseg.networks import UNetClassic
 from medseg.training import FitResult, SegmentationModule, fit
+from medseg.training.fit import _validation_interval
+from medseg.training.schedule import CLOCKS
 from medseg.transforms import AUGMENTATIONS, PatchSampler, PatchSource
 
 
@@ -230,3 +232,20 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
     with pytest.raises(MedsegError, match=r"last\.ckpt: damaged.*\n  remove the folder"):
         train(tmp_path)
+
+
+def test_with_a_processor_budget_validations_come_as_often_as_it_plans(monkeypatch):
+    """Others have two thirds of the machine: three seconds pass for one of ours."""
+    passed = {"wall": 0.0, "cpu": 0.0}
+    for name in passed:
+        monkeypatch.setitem(CLOCKS, name, lambda name=name: passed[name])
+    judged = module()
+
+    def slow(image: torch.Tensor) -> None:
+        passed["wall"] += 3.0
+        passed["cpu"] += 1.0
+
+    monkeypatch.setattr(judged, "classes", slow)
+    # Two images of a second each: a fifth of 50 s are five validations, one each 10 s of ours.
+    assert _validation_interval(judged, data(), 50, "cpu").total_seconds() == pytest.approx(30)
+    assert _validation_interval(judged, data(), 150, "wall").total_seconds() == pytest.approx(30)
