@@ -1,14 +1,14 @@
 """Every network, trained by the same job for the same processor time, on real images.
 
-    export MEDSEG_DATA=FOLDER OMP_NUM_THREADS=1
+    export MEDSEG_DATA=FOLDER
     python benchmarks/bakeoff.py run configs/train/bakeoff/*.yaml --runs runs/bakeoff
     python benchmarks/bakeoff.py measure --runs runs/bakeoff
     python benchmarks/bakeoff.py table --runs runs/bakeoff
 
-``run`` trains each job (jobs that have run already are left out) and judges it on the test cases.
-``measure`` takes each trained network in a process of its own, one thread: processor seconds and
-peak memory of a training step, and processor seconds of one test image. ``table`` writes
-``benchmarks/results/bakeoff.md``.
+``run`` trains each job on one core (jobs that have run already are left out) and judges it on the
+test cases. ``measure`` takes each trained network in a process of its own, one thread: processor
+seconds and peak memory of a training step, and processor seconds of one test image. ``table``
+writes ``benchmarks/results/bakeoff.md``.
 """
 
 import argparse
@@ -24,12 +24,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "bakeoff.md"
+ROOT = Path(__file__).parents[1]
+JOBS = ROOT / "configs" / "train" / "bakeoff"
+RESULTS = ROOT / "benchmarks" / "results" / "bakeoff.md"
 BUDGET = "5m"
 WARMING, MEASURED = 2, 5  # training steps
 
 
 def run(jobs: list[Path], runs: Path) -> None:
+    failed = []
     for job in jobs:
         result = runs / f"{job.stem}.json"
         if result.exists():
@@ -40,10 +43,15 @@ def run(jobs: list[Path], runs: Path) -> None:
             *("--time-budget", BUDGET, "--budget-clock", "cpu", "--precision", "bf16"),
             *("--runs", str(runs), "--tracking-uri", f"sqlite:///{runs.resolve()}/{job.stem}.db"),
         ]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        one_core = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        done = subprocess.run(command, env=one_core, stdout=subprocess.PIPE, text=True, check=False)
         print(f"{job.stem}: exit {done.returncode} after {time.monotonic() - began:.0f} s")
-        if done.returncode == 0:
-            result.write_text(json.dumps({"job": str(job), **json.loads(done.stdout)}, indent=2))
+        if done.returncode:
+            failed.append(job.stem)
+            continue
+        result.write_text(json.dumps(json.loads(done.stdout), indent=2))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 def measure(runs: Path) -> None:
@@ -92,7 +100,7 @@ def one(folder: Path) -> None:
     for _ in range(3):
         began = time.process_time()
         rows = sliding_window(
-            probabilities_of(network, precision="bf16"),
+            probabilities_of(network, precision="fp32"),
             torch.randn(1, *image_size),
             window=model.spec.window_voxels,
             overlap=model.spec.overlap,
@@ -111,51 +119,77 @@ def one(folder: Path) -> None:
 def table(runs: Path) -> None:
     parts = [_HEAD.format(budget=BUDGET, machine=_machine(), torch=_torch())]
     for prefix, title in _PARTS.items():
-        rows = [_row(json.loads(file.read_text())) for file in sorted(runs.glob(f"{prefix}*.json"))]
-        rows.sort(key=lambda row: -row[0])
-        parts.append(f"## {title}\n\n{_COLUMNS}\n" + "\n".join(row[1] for row in rows) + "\n")
+        names = [job.stem.removeprefix(prefix) for job in sorted(JOBS.glob(f"{prefix}*.yaml"))]
+        trained = {name: runs / f"{prefix}{name}.json" for name in names}
+        trained = {name: _read(file) for name, file in trained.items() if file.exists()}
+        scores = {name: _scores(run) for name, run in trained.items()}
+        best_first = sorted(trained, key=lambda name: -scores[name]["dice"]["mean"])
+        rows = [_row(prefix + name, trained[name], scores[name]) for name in best_first]
+        parts.append(f"## {title.format(**_wording(scores[best_first[0]]))}\n\n{_COLUMNS}")
+        parts.append("\n".join(rows) + "\n")
+        if missing := sorted(set(names) - set(trained)):
+            parts.append(f"Not trained: {', '.join(missing)}.\n")
     parts.append(_decoders(runs))
     RESULTS.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _row(trained: dict[str, Any]) -> tuple[float, str]:
-    job, cost = Path(trained["job"]), trained["cost"]
-    folder = Path(trained["folder"])
-    scores = _scores(trained)
-    steps = json.loads((folder / "model" / "model.json").read_text())["provenance"]["fit"]["steps"]
-    name = job.stem.partition("_")[2]
-    dice, low, high = scores["dice"]
+def _read(file: Path) -> dict[str, Any]:
+    trained: dict[str, Any] = json.loads(file.read_text())
+    if "cost" not in trained:
+        sys.exit(f"{file.stem} is not measured yet: python {sys.argv[0]} measure")
+    return trained
+
+
+def _wording(scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "images": scores["dice"]["n"],
+        "groups": scores["dice"]["n_groups"],
+        "tolerance": scores["nsd"]["settings"].partition("=")[2],
+        "unit": scores["hd95"]["unit"],
+    }
+
+
+def _row(name: str, trained: dict[str, Any], scores: dict[str, dict[str, Any]]) -> str:
+    cost = trained["cost"]
+    model = json.loads((Path(trained["folder"]) / "model" / "model.json").read_text())
     cells = [
-        f"[{name}](../../{job})",
+        f"[{name.partition('_')[2]}](../../configs/train/bakeoff/{name}.yaml)",
         f"{cost['parameters'] / 1e6:.2f} M",
-        f"**{dice:.3f}** ({low:.3f} to {high:.3f})",
-        f"{scores['iou'][0]:.3f}",
-        "{:.3f} ({:.3f} to {:.3f})".format(*scores["nsd"]),
-        "{:.1f} ({:.1f} to {:.1f})".format(*scores["hd95"]),
-        "{:.2f}".format(scores["assd"][0]),
-        str(steps),
+        f"**{scores['dice']['mean']:.3f}** ({_range(scores['dice'], 3)})",
+        f"{scores['iou']['mean']:.3f}",
+        f"{scores['nsd']['mean']:.3f} ({_range(scores['nsd'], 3)})",
+        f"{scores['hd95']['mean']:.1f} ({_range(scores['hd95'], 1)})",
+        f"{scores['assd']['mean']:.2f}",
+        str(model["provenance"]["fit"]["steps"]),
         f"{cost['step_cpu_s']:.2f}",
         f"{cost['step_mb']:.0f}",
         f"{cost['image_cpu_s']:.2f}",
     ]
-    return dice, "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cells) + " |"
 
 
-def _scores(trained: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
-    """Return mean, low and high of each metric; of several structures, their means."""
-    found: dict[str, list[tuple[float, float, float]]] = {}
+def _range(row: dict[str, Any], digits: int) -> str:
+    if row["low"] is None:
+        return "-"
+    return f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
+
+
+def _scores(trained: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the row of each metric: that of all structures, where there are several."""
+    found: dict[str, dict[str, Any]] = {}
     for row in trained["test"]["summary"]:
-        found.setdefault(row["metric"], []).append((row["mean"], row["low"], row["high"]))
-    return {
-        metric: tuple(sum(values) / len(values) for values in zip(*rows, strict=True))
-        for metric, rows in found.items()
-    }
+        if row["structure"] == "all structures" or row["metric"] not in found:
+            found[row["metric"]] = row
+    return found
 
 
 def _decoders(runs: Path) -> str:
     """Return the accuracy near the border with and without what is to redraw borders."""
     lines = [_BORDERS]
     for with_it, without, what in _PAIRS:
+        if not all((runs / f"isbi2012_{name}.json").exists() for name in (with_it, without)):
+            lines.append(f"| {what} | - | not trained | not trained |")
+            continue
         curves = [_trimap(runs, name) for name in (with_it, without)]
         for width in ("4.0", "8.0", "16.0"):
             cells = (f"{c[0]:.4f} ({c[1]:.4f} to {c[2]:.4f})" for c in (c[width] for c in curves))
@@ -186,8 +220,10 @@ def _torch() -> str:
 
 
 _PARTS = {
-    "isbi2012_": "Membranes, 2D: 6 test slices of 512 x 512 (ISBI 2012), HD95 and ASSD in nm",
-    "hippocampus_": "Hippocampus, 3D: 51 test volumes of 33 persons (Decathlon), in mm",
+    "isbi2012_": "Membranes, 2D: {images} test slices of 512 x 512 (ISBI 2012), HD95 and ASSD in "
+    "{unit}, NSD at {tolerance}",
+    "hippocampus_": "Hippocampus, 3D: {images} test volumes of {groups} persons (Decathlon), HD95 "
+    "and ASSD in {unit}, NSD at {tolerance}",
 }
 _PAIRS = (
     ("gcn", "gcn_without_refinement", "GCN: boundary refinement"),
@@ -201,9 +237,10 @@ _HEAD = """# Bake-off: every network, the same job, the same time
 
 `python benchmarks/bakeoff.py`; the jobs are `configs/train/bakeoff/*.yaml`, alike but for the
 network, which has its small preset. Each had {budget} of processor time on one core for training
-and validation, whatever it needed for a step ({machine}, torch {torch}, bf16). Brackets are 95 %
-intervals over slices or persons. `MB a step` is the peak of a training step above what the process
-held before; `an image` is one test slice or volume.
+and validation, whatever it needed for a step ({machine}, torch {torch}; training in bf16,
+scores from fp32). Brackets are 95 % intervals over persons, or over slices: those are neighbours
+in one stack, and say nothing of other tissue. `MB a step` is the peak of a training step above
+what the process held before; `an image` is one test slice or volume, in fp32.
 """
 _BORDERS = """## Near the border
 

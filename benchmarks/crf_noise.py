@@ -12,12 +12,13 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
 from medseg.config import cases_of, read_card
 from medseg.data import Case
-from medseg.evaluation.intervals import resampled_means
+from medseg.evaluation.intervals import interval
 from medseg.inference import CrfCase, CrfChoice, DenseCRF, Model, choose_crf
 from medseg.inference.crf_choice import dice_of_structures
 from medseg.metrics import MaskPair
@@ -30,10 +31,10 @@ HEAD = """# The fully connected CRF on trained networks, with noise
 `python benchmarks/crf_noise.py`, on models of the [bake-off](bakeoff.md). Noise is normal, in standard deviations
 of the image; network and CRF see the same noisy image. Twelve candidates are compared on the
 validation images; `chosen` says whether the best of them beat no CRF there. Scores are means over the test
-images and structures (prepared grid), NSD at {tolerance:g} voxels; differences have 95 % intervals over the groups.
+images (n) and structures (prepared grid), NSD at {tolerance:g} voxels; differences have 95 % intervals over the groups.
 
-| model | noise | best candidate on validation | chosen | Dice without | with | difference | NSD without | with | difference |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| model | n | noise | best candidate on validation | chosen | Dice without | with | difference | NSD without | with | difference |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """  # noqa: E501
 TOLERANCE = 2.0
 
@@ -49,8 +50,7 @@ class Noisy:
     def case(self, case: Case) -> CrfCase:
         image, labels = self.card.reading().pair(case)
         array = image.channels_first.astype(np.float32)
-        seed = int.from_bytes(case.name.encode(), "little") % 2**32
-        noise = np.random.default_rng(seed).normal(size=array.shape)
+        noise = np.random.default_rng(crc32(case.name.encode())).normal(size=array.shape)
         noisy = (array + self.level * array.std() * noise).astype(np.float32)
         prepared, scores = self.model.prepared_probabilities(noisy, image.grid, precision="bf16")
         classes = self.card.label_map().classes(labels.array, case.name)
@@ -97,16 +97,17 @@ def _line(run: Path, level: float, choice: CrfChoice, table: np.ndarray, tests: 
     intensity = np.atleast_1d(best.sigma_intensity)[0]
     cells = [
         run.name.rpartition("-")[0],
+        str(len(tests)),
         f"{level:g}",
         f"weight {best.bilateral_weight:g}, {best.sigma_position:g} voxels, {intensity:.2g}",
         "yes" if choice.crf else "no",
     ]
     for metric in (0, 1):
         without, with_it = table[:, metric], table[:, 2 + metric]
-        means = resampled_means([case.group for case in tests], with_it - without)
-        low, high = np.percentile(means, (2.5, 97.5))
+        found = interval([case.group for case in tests], with_it - without)
+        between = "-" if found is None else f"{found[0]:+.3f} to {found[1]:+.3f}"
         cells += [f"{without.mean():.3f}", f"{with_it.mean():.3f}"]
-        cells.append(f"{(with_it - without).mean():+.3f} ({low:+.3f} to {high:+.3f})")
+        cells.append(f"{(with_it - without).mean():+.3f} ({between})")
     return "| " + " | ".join(cells) + " |"
 
 
