@@ -126,6 +126,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a job, judge it on the test cases, and register the model."""
+    if time_budget is None and budget_clock != "wall":
+        raise typer.BadParameter("it counts a --time-budget", param_hint="--budget-clock")
     from medseg.jobs.show import show_trained
     from medseg.jobs.train import train as job
 
@@ -159,6 +161,7 @@ def predict(
         bool | None,
         typer.Option("--mirror/--no-mirror", help="Average mirrored views.", show_default=False),
     ] = None,
+    no_crf: Annotated[bool, typer.Option("--no-crf", help="Leave out the model's CRF.")] = False,
     probabilities: Annotated[bool, typer.Option(help="Write class probabilities, too.")] = False,
     pixel_size: Annotated[
         str | None,
@@ -181,6 +184,7 @@ def predict(
         tracking_uri=tracking_uri,
         pixel_size=parse_lengths(pixel_size) if pixel_size else (),
         mirror=mirror,
+        crf=not no_crf,
         probabilities=probabilities,
         strict=strict,
         device=_one_of("--device", device, ("auto", "cpu", "gpu")),
@@ -333,6 +337,11 @@ def networks(
     from medseg.jobs.networks import networks as job
 
     result: Networks | Costs
+    if backends and size:
+        raise typer.BadParameter("--backends and --size are two questions", param_hint="--size")
+    if size is None and (batch != 1 or preset != "default"):
+        hint = "--preset" if batch == 1 else "--batch"
+        raise typer.BadParameter("it is measured with --size only", param_hint=hint)
     if size:
         result = costs(
             names or [],

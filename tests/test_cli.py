@@ -115,5 +115,11 @@ def test_what_is_no_duration_is_refused(text):
         parse_duration(text)
 
 
+def test_a_clock_without_a_budget_is_refused(medseg, tmp_path):
+    ran = medseg("train", tmp_path / "job.yaml", "--budget-clock", "cpu")
+    assert ran.code == 2
+    assert "it counts a --time-budget" in ran.errors
+
+
 def test_pixel_sizes_are_lengths_in_a_row():
     assert parse_lengths("0.25 um, 0.5 um") == [Length(0.25, Unit.UM), Length(0.5, Unit.UM)]

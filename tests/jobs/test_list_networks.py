@@ -85,6 +85,20 @@ def test_json_has_all_of_it(medseg):
     assert found["networks"][0]["memory_bytes"] > found["networks"][0]["kept_bytes"] > 0
 
 
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (("--preset", "small"), "--size only"),
+        (("--batch", "4"), "--size only"),
+        (("--size", "64,64", "--backends"), "two questions"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(medseg, options, hint):
+    ran = medseg("networks", *options)
+    assert ran.code == 2
+    assert hint in ran.errors
+
+
 @pytest.mark.parametrize("size", ["256", "256,0", "256x256", "1,2,3,4"])
 def test_a_size_is_two_or_three_numbers(medseg, size):
     ran = medseg("networks", "--size", size)
