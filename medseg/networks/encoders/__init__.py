@@ -7,6 +7,7 @@ from medseg.networks.encoders.base import (
     ENCODERS,
     Encoder,
     OutputStride,
+    check_output_stride,
     has_setting,
     make_encoder,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ResNet",
     "TimmEncoder",
     "Xception",
+    "check_output_stride",
     "has_setting",
     "make_encoder",
 ]

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -49,6 +49,9 @@ class Encoder(nn.Module, ABC):
         """Halve down to ``output_stride`` along the finest axes, and dilate from there on.
 
         The weights stay as they are: what was trained at one output stride works at another.
+
+        Raises:
+            ValueError: It is none of 4, 8, 16 and 32.
         """
 
     @abstractmethod
@@ -62,6 +65,15 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def steps(self, axis: int) -> list[Step]:
         """Return the layers along one axis, for the receptive field."""
+
+    def grid_at(self, output_stride: OutputStride) -> tuple[int, ...]:
+        """Return the voxels per cell that the last map would have, per axis."""
+        grid = tuple(1 for _ in self.halvings[0])
+        for halving in self.halvings:
+            halved = tuple(g * h for g, h in zip(grid, halving, strict=True))
+            if max(halved) <= output_stride:
+                grid = halved
+        return grid
 
     def padded_size(self, image: Tensor) -> tuple[int, ...]:
         """Return the smallest size of whole cells of the coarsest map that holds the image."""
@@ -94,6 +106,16 @@ class Encoder(nn.Module, ABC):
         return crop_end(self.resize(logits, self.padded_size(image)), spatial_size(image))
 
 
+def check_output_stride(
+    output_stride: int, possible: Sequence[int] = get_args(OutputStride)
+) -> None:
+    """Raise a ValueError if this is none of the possible output strides."""
+    if output_stride not in possible:
+        *others, last = possible
+        listed = f"{', '.join(str(stride) for stride in others)} or {last}"
+        raise ValueError(f"output_stride is {listed}, got {output_stride}")
+
+
 def has_setting(encoder: str, setting: str) -> bool:
     """Return whether encoders of this name's family have a setting, e.g. ``multi_grid``."""
     return setting in ENCODERS.settings(encoder.partition(":")[0])
@@ -119,16 +141,22 @@ def make_encoder(
         in_channels: Channels of the image.
         norm: Norm after every convolution; those of timm keep their own.
         strides: One stride per axis for each of the five halvings.
-        width: Channels that leave the stem.
+        width: Channels of the first stage's convolutions (of an Xception's stem); all others are
+            in proportion.
         multi_grid: Factors of the dilations of the last stage's blocks.
         deep_stem: Whether three 3x3 convolutions stand for the stem's 7x7.
         pretrained: Whether to begin with downloaded weights; only timm has them.
 
     Raises:
-        ValueError: No such encoder, or one without a setting that was given.
+        ValueError: No such encoder, or one without a setting that was given; the message has the
+            setting's name in a network.
     """
     family, _, model = name.partition(":")
     known = ENCODERS.settings(family)
+    if model and "model" not in known:
+        raise ValueError(f'encoder: "{family}" has no models, got "{name}"; say "{family}"')
+    if "model" in known and not model:
+        raise ValueError(f'encoder "{name}" needs a model, as in "{name}:resnet18"')
     given = {
         "model": model or None,
         "norm": norm if "norm" in known else None,
@@ -141,7 +169,6 @@ def make_encoder(
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for key in settings:
         if key not in known:
-            raise ValueError(f'encoder.{key}: not a setting of "{name}"; leave it out')
-    if "model" in known and not model:
-        raise ValueError(f'encoder "{name}" needs a model, as in "{name}:resnet18"')
+            setting = "encoder_width" if key == "width" else key
+            raise ValueError(f'{setting}: not a setting of encoder "{name}"; leave it out')
     return ENCODERS[family](spatial_dims, in_channels, **settings)

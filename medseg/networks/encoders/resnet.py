@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride
+from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride, check_output_stride
 from medseg.networks.layers import CONV, MAX_POOL, Norm, Step, init_he, make_norm
 from medseg.networks.topology import kernels_from_strides
 
@@ -29,12 +29,16 @@ class ResNet(Encoder):
         blocks: Number of residual blocks of each of the four stages.
         bottleneck: Whether a block is 1x1, 3x3, 1x1 convolutions with four times the channels,
             instead of two 3x3.
-        width: Channels of the stem; the stages have 1, 2, 4 and 8 times as many.
+        width: Channels of the stem, and of the first stage's 3x3 convolutions; the other stages'
+            have 2, 4 and 8 times as many.
         norm: Norm after every convolution.
         strides: One stride per axis for each of the five halvings; 2 by default. An axis that is
             not halved yet has kernels of 1.
         multi_grid: Factors of the dilations of the last stage's blocks.
         deep_stem: Whether three 3x3 convolutions, the last of twice the width, stand for the 7x7.
+
+    Raises:
+        ValueError: No factor in ``multi_grid``, or one below 1.
     """
 
     aligned_corners = True
@@ -55,6 +59,10 @@ class ResNet(Encoder):
         super().__init__()
         self.halvings = tuple(tuple(s) for s in strides or ((2,) * spatial_dims,) * 5)
         self.multi_grid = tuple(multi_grid)
+        if min(self.multi_grid, default=0) < 1:
+            raise ValueError(
+                f"multi_grid is one or more factors of 1 and up, got {list(self.multi_grid)}"
+            )
         kernels = kernels_from_strides(self.halvings)
         pool_kernel = tuple(3 if s > 1 else 1 for s in self.halvings[1])
         wide = tuple(7 if k > 1 else 1 for k in kernels[0])
@@ -93,6 +101,7 @@ class ResNet(Encoder):
 
     def set_output_stride(self, output_stride: OutputStride) -> None:
         """Halve down to ``output_stride``; see :class:`Encoder`."""
+        check_output_stride(output_stride)
         axes = range(len(self.halvings[0]))
         self.grids = [self.halvings[0]]
         grid = tuple(a * b for a, b in zip(*self.halvings[:2], strict=True))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import nearest
-from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride
+from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride, check_output_stride
 from medseg.networks.layers import Step, spatial_size
 
 _HALVINGS = ((2, 2),) * 5
@@ -71,8 +71,9 @@ class TimmEncoder(Encoder):
         """Halve down to ``output_stride``; see :class:`Encoder`.
 
         Raises:
-            ValueError: The model has only that of 32, or would shift at another.
+            ValueError: No such stride, or the model has only that of 32, or would shift at another.
         """
+        check_output_stride(output_stride)
         if output_stride == self.grids[-1][0]:
             return
         trunk = self._build(output_stride, False)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
-from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride
+from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride, check_output_stride
 from medseg.networks.layers import CONV, MAX_POOL, Norm, Step, init_he, make_norm
 from medseg.networks.topology import kernels_from_strides
 
@@ -75,8 +75,9 @@ class VGG(Encoder):
         """Halve down to ``output_stride``; see :class:`Encoder`.
 
         Raises:
-            ValueError: A pooling of 2x2 would have to keep its grid.
+            ValueError: No such stride, or a pooling of 2x2 would have to keep its grid.
         """
+        check_output_stride(output_stride)
         if not self.aligned_corners and output_stride < 32:
             raise ValueError(
                 f"poolings of 2x2 cannot keep a grid without a shift of half a cell: output stride "

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride
+from medseg.networks.encoders.base import ENCODERS, Encoder, OutputStride, check_output_stride
 from medseg.networks.layers import CONV, Norm, Step, init_he, make_norm
 from medseg.networks.topology import kernels_from_strides
 
@@ -86,6 +86,7 @@ class Xception(Encoder):
 
     def set_output_stride(self, output_stride: OutputStride) -> None:
         """Halve down to ``output_stride``; see :class:`Encoder`."""
+        check_output_stride(output_stride)
         one = tuple(1 for _ in self.halvings[0])
         first: Any = self.stem[0]
         first.stride = self.halvings[0]

@@ -81,3 +81,33 @@ def test_a_network_that_lets_choose_takes_each(network: str, spatial_dims: int, 
     size = (41, 22, 17)[:spatial_dims]
     with torch.no_grad():
         assert built(torch.randn(1, 1, *size)).shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize("name", ALIGNED)
+def test_an_output_stride_that_no_halving_reaches_is_refused(name: str):
+    encoder = make_encoder(name, 2, 1, width=8)
+    before = encoder.grids
+    with pytest.raises(ValueError, match="output_stride is 4, 8, 16 or 32, got 5"):
+        encoder.set_output_stride(5)
+    assert encoder.grids == before
+
+
+@pytest.mark.parametrize("strides", [None, ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))])
+@pytest.mark.parametrize("name", IN_3D)
+def test_the_grid_of_an_output_stride_is_told_without_changing_to_it(name: str, strides):
+    encoder = make_encoder(name, 3, 1, width=8, strides=strides)
+    for stride in (4, 8, 16, 32):
+        told = encoder.grid_at(stride)
+        assert encoder.grids[-1] == encoder.grid_at(32)
+        changed = make_encoder(name, 3, 1, width=8, strides=strides)
+        changed.set_output_stride(stride)
+        assert changed.grids[-1] == told
+
+
+def test_a_setting_that_an_encoder_lacks_is_refused_under_the_name_it_has_in_a_network():
+    with pytest.raises(ValueError, match=r'^multi_grid: not a setting of encoder "vgg11"'):
+        make_encoder("vgg11", 2, 1, multi_grid=(1, 2, 4))
+    with pytest.raises(ValueError, match=r'^encoder_width: not a setting of encoder "timm:'):
+        make_encoder("timm:resnet18", 2, 1, width=8)
+    with pytest.raises(ValueError, match=r'^encoder: "vgg11" has no models, got "vgg11:bn"'):
+        make_encoder("vgg11:bn", 2, 1)

@@ -41,3 +41,15 @@ def test_finer_maps_contain_the_coarser_map_with_multi_grid_too(name: str, spati
     for stride, step in ((8, 4), (16, 2)):
         every = (..., *(slice(None, None, step) for _ in range(spatial_dims)))
         assert (maps[stride][every] - maps[32]).abs().max() < 1e-10 * size
+
+
+@pytest.mark.parametrize("multi_grid", [(), (0,), (1, -2)])
+def test_no_factors_and_those_below_one_are_refused(multi_grid: tuple[int, ...]):
+    with pytest.raises(ValueError, match="multi_grid is one or more factors of 1 and up, got"):
+        ENCODERS["resnet10"](2, 1, width=4, multi_grid=multi_grid)
+
+
+@pytest.mark.parametrize(("deep_stem", "stem"), [(False, 16), (True, 32)])
+def test_the_width_is_that_of_the_first_stage_whatever_the_stem(deep_stem: bool, stem: int):
+    encoder = ENCODERS["resnet18"](2, 1, width=16, deep_stem=deep_stem)
+    assert encoder.channels == (stem, 16, 32, 64, 128)

@@ -117,7 +117,7 @@ def test_weights_that_cannot_be_downloaded_are_an_error(name: str, stand_in: _St
 
 
 def test_only_timm_has_pretrained_weights():
-    with pytest.raises(ValueError, match=r'encoder\.pretrained: not a setting of "resnet18"'):
+    with pytest.raises(ValueError, match=r'^pretrained: not a setting of encoder "resnet18"'):
         DeepLabV3(2, 1, 2, pretrained=True)
 
 
