@@ -9,10 +9,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from medseg.networks.aspp import scaled_to_patch
+from medseg.networks.aspp import make_head, scaled_to_patch
 from medseg.networks.base import NETWORKS, Network
-from medseg.networks.deeplabv3 import make_head
-from medseg.networks.encoders import ENCODERS, Encoder
+from medseg.networks.encoders import ENCODERS, Encoder, check_output_stride
 from medseg.networks.layers import Norm, Step, conv_norm, init_he, receptive_field
 from medseg.networks.topology import strides_from_spacing
 
@@ -54,7 +53,8 @@ class DeepLabV1(Network):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: A kernel of 4 with an odd rate, which is centred on no cell.
+        ValueError: An ``output_stride`` other than 8 and 16, a rate below 1, or a kernel of 4 with
+            an odd rate, which is centred on no cell.
     """
 
     def __init__(
@@ -77,6 +77,9 @@ class DeepLabV1(Network):
         spacing: Sequence[float] | None = None,
     ) -> None:
         super().__init__(spatial_dims, in_channels, out_channels)
+        check_output_stride(output_stride, (8, 16))
+        if fov_rate != "auto" and fov_rate < 1:
+            raise ValueError(f"fov_rate is auto or 1 and up, got {fov_rate}")
         self.encoder: Encoder = ENCODERS[encoder](
             spatial_dims,
             in_channels,

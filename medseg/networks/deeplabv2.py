@@ -10,19 +10,10 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from medseg.networks.aspp import context_rates
+from medseg.networks.aspp import context_rates, make_head, rescaled
 from medseg.networks.base import NETWORKS, Network
-from medseg.networks.deeplabv3 import make_head
-from medseg.networks.encoders import make_encoder
-from medseg.networks.layers import (
-    CONV,
-    Norm,
-    Step,
-    conv_norm,
-    init_he,
-    receptive_field,
-    spatial_size,
-)
+from medseg.networks.encoders import check_output_stride, make_encoder
+from medseg.networks.layers import Norm, Step, conv_norm, init_he, receptive_field, spatial_size
 from medseg.networks.topology import strides_from_spacing
 
 _RATES = (6, 12, 18, 24)  # "ASPP-L", at output stride 8 on maps of 41 cells
@@ -34,7 +25,9 @@ class DeepLabV2(Network):
 
     Differs from the paper by default: a smaller encoder with a norm that trains with a batch of
     one; rates that shrink with the patch, since a rate beyond the feature map meets only padding;
-    one scale of the image. Scores of several scales are compared on the image's own grid, in the
+    the first block of a residual encoder's dilated stage keeps the previous rate, and VGG's last
+    pooling is dilated as the convolutions are, so that finer maps contain the coarser ones; one
+    scale of the image. Scores of several scales are compared on the image's own grid, in the
     authors' code on that of the coarse scores.
 
     Args:
@@ -43,11 +36,13 @@ class DeepLabV2(Network):
         out_channels: Classes, background included.
         encoder: Name of the encoder, e.g. ``resnet18``, ``vgg16`` or, for slices,
             ``timm:resnet18``.
-        encoder_width: Channels that leave the encoder's stem; None for as many as published.
+        encoder_width: Channels of the encoder's first stage (Xception: its stem), all others in
+            proportion; None for as many as published.
         pretrained: Whether an encoder of timm begins with downloaded weights.
         output_stride: Voxels per cell of the encoder's last map along the finest axes.
         aspp_rates: Dilations of the branches at this ``output_stride``. ``auto`` are 6, 12, 18 and
-            24 on a map of 41 cells, and in proportion on that of ``patch_voxels``.
+            24 on a map of 41 cells, and in proportion on that of ``patch_voxels``, rounded at
+            output stride 8 whatever this one is.
         aspp_channels: Channels of a branch's two hidden layers: 1024 as published for VGG. 0 as
             published for ResNet: one convolution from the features to the classes.
         input_scales: Sizes of the image, relative to its own, that the same weights see; of each
@@ -65,7 +60,8 @@ class DeepLabV2(Network):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: No such encoder, no scale or rate, or one that is not positive.
+        ValueError: No such encoder, an ``output_stride`` other than 8 and 16, no scale or rate, or
+            one that is not positive.
     """
 
     def __init__(
@@ -88,11 +84,11 @@ class DeepLabV2(Network):
         spacing: Sequence[float] | None = None,
     ) -> None:
         super().__init__(spatial_dims, in_channels, out_channels)
-        rates_given = () if aspp_rates == "auto" else tuple(aspp_rates)
+        check_output_stride(output_stride, (8, 16))
         if not input_scales or min(input_scales) <= 0:
             raise ValueError(f"input_scales are one or more above 0, got {list(input_scales)}")
-        if aspp_rates != "auto" and min(rates_given, default=0) < 1:
-            raise ValueError(f"aspp_rates are one or more of 1 and up, got {list(rates_given)}")
+        if not aspp_rates:
+            raise ValueError("aspp_rates are one or more of 1 and up, got []")
         self.encoder = make_encoder(
             encoder,
             spatial_dims,
@@ -104,15 +100,12 @@ class DeepLabV2(Network):
         )
         self.encoder.set_output_stride(output_stride)
         self.output_stride = self.encoder.grids[-1]
-        self.rates = context_rates(
-            aspp_rates,
-            output_stride,
-            self.output_stride,
-            patch_voxels,
-            paper=_RATES,
-            paper_stride=8,
-            paper_cells=41,
+        # Published rates are rounded at the finer stride: at both there are as many branches.
+        stated_at = self.encoder.grid_at(8) if aspp_rates == "auto" else self.output_stride
+        stated = context_rates(
+            aspp_rates, 8, stated_at, patch_voxels, paper=_RATES, paper_stride=8, paper_cells=41
         )
+        self.rates = [rescaled(rate, stated_at, self.output_stride) for rate in stated]
         self.branches = nn.ModuleList(
             _branch(
                 spatial_dims, self.encoder.channels[-1], aspp_channels, out_channels, rate, dropout
@@ -221,10 +214,7 @@ def _branch(
 ) -> nn.Module:
     """Return the scores at one rate: VGG's whole classifier, or one convolution without a norm."""
     if not hidden:
-        scores = CONV[spatial_dims](enters, out_channels, 3, padding=rate, dilation=rate)
-        for name, weights in scores.named_parameters():
-            nn.init.normal_(weights, std=0.01 if name == "weight" else 0.0)
-        return scores
+        return make_head(spatial_dims, enters, out_channels, rate)
     wide = conv_norm(spatial_dims, enters, hidden, 3, "none")
     wide[0].dilation = wide[0].padding = rate  # type: ignore[assignment]
     mixed = conv_norm(spatial_dims, hidden, hidden, 1, "none")

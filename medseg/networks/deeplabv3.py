@@ -6,14 +6,16 @@ Source: Chen et al., arXiv:1706.05587.
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from medseg.networks.aspp import ASPP, context_rates
+from medseg.networks.aspp import ASPP, context_rates, make_head
 from medseg.networks.base import NETWORKS, Network
 from medseg.networks.dpc import DPCHead
-from medseg.networks.encoders import has_setting, make_encoder
-from medseg.networks.layers import CONV, Norm, Step, init_he, receptive_field
+from medseg.networks.encoders import check_output_stride, has_setting, make_encoder
+from medseg.networks.layers import Norm, Step, init_he, receptive_field
 from medseg.networks.topology import strides_from_spacing
+
+__all__ = ["DeepLabV3", "make_head"]
 
 
 @NETWORKS.register("deeplabv3")
@@ -21,9 +23,12 @@ class DeepLabV3(Network):
     """DeepLab V3 with a residual encoder, in 2D and 3D.
 
     Differs from the paper: a norm that trains with a batch of one; rates that shrink with the
-    patch, since a rate beyond the feature map meets only padding; sizes are padded to
-    k * stride + 1 voxels and resized with aligned corners, so that nothing shifts. As published,
-    logits are enlarged to the labels while training, never labels reduced to the logits.
+    patch, since a rate beyond the feature map meets only padding; the first block of a dilated
+    stage keeps the previous rate (with a multi-grid of 1, 2, 4 at output stride 16, the last
+    stage of a ResNet-50 has the rates 1, 4, 8, not 2, 4, 8), so that the output stride can be
+    switched; sizes are padded to k * stride + 1 voxels and resized with aligned corners, so that
+    nothing shifts. As published, logits are enlarged to the labels while training, never labels
+    reduced to the logits.
 
     The image pooling sees the whole input: tiles of an image, unlike the whole, give other logits.
 
@@ -33,7 +38,8 @@ class DeepLabV3(Network):
         out_channels: Classes, background included.
         encoder: Name of the encoder, e.g. ``resnet18``, ``xception65`` or, for slices,
             ``timm:resnet18``.
-        encoder_width: Channels that leave the encoder's stem; None for as many as published.
+        encoder_width: Channels of the encoder's first stage (Xception: its stem), all others in
+            proportion; None for as many as published.
         pretrained: Whether an encoder of timm begins with downloaded weights.
         output_stride: Voxels per cell of the encoder's last map along the finest axes: 16 in the
             paper's training, 8 in its tests. May be changed after training, with
@@ -43,7 +49,8 @@ class DeepLabV3(Network):
         context: ``aspp``, the published pyramid, or ``dpc``, the dense prediction cell that a
             search found to do better.
         aspp_rates: Dilations of the pyramid's branches at this ``output_stride``. ``auto`` are 6,
-            12 and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
+            12 and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``, rounded
+            at output stride 8 whatever this one is.
         aspp_channels: Channels of each context branch.
         image_pooling: Whether a branch of the pyramid averages the whole image.
         separable: Whether the 3x3 convolutions of the context are split into one per channel and
@@ -57,8 +64,8 @@ class DeepLabV3(Network):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: No such encoder, an ``output_stride`` other than 8 and 16, or ``aspp_rates``
-            for a ``dpc``.
+        ValueError: No such encoder, an ``output_stride`` other than 8 and 16, a rate below 1, or
+            ``aspp_rates`` for a ``dpc``.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class DeepLabV3(Network):
         spacing: Sequence[float] | None = None,
     ) -> None:
         super().__init__(spatial_dims, in_channels, out_channels)
+        check_output_stride(output_stride, (8, 16))
         if multi_grid is None and has_setting(encoder, "multi_grid"):
             multi_grid = (1, 2, 4)
         self.encoder = make_encoder(
@@ -95,17 +103,18 @@ class DeepLabV3(Network):
             multi_grid=multi_grid,
             pretrained=pretrained,
         )
-        _check_output_stride(output_stride)
-        self.encoder.set_output_stride(output_stride)
-        self.output_stride = self.encoder.grids[-1]
+        # Published rates are rounded once, at the finer stride: built at 16 or switched to it, a
+        # network is the same. Rates that were given are those at the stride given with them.
+        finest = self.encoder.grid_at(8)
         self.context: ASPP | DPCHead
         if context == "aspp":
+            stated_at = finest if aspp_rates == "auto" else self.encoder.grid_at(output_stride)
             self.context = ASPP(
                 spatial_dims,
                 self.encoder.channels[-1],
                 aspp_channels,
-                rates=context_rates(aspp_rates, output_stride, self.output_stride, patch_voxels),
-                built_for=self.output_stride,
+                rates=context_rates(aspp_rates, 8, stated_at, patch_voxels),
+                built_for=stated_at,
                 image_pooling=image_pooling,
                 separable=separable,
                 norm=norm,
@@ -118,13 +127,14 @@ class DeepLabV3(Network):
                 spatial_dims,
                 self.encoder.channels[-1],
                 aspp_channels,
-                finest_stride=output_stride,
-                built_for=self.output_stride,
+                finest_stride=8,
+                built_for=finest,
                 patch_voxels=patch_voxels,
                 norm=norm,
                 dropout=dropout,
             )
         init_he(self.context)
+        self.set_output_stride(output_stride)
         self.head = make_head(spatial_dims, aspp_channels, out_channels)
 
     @classmethod
@@ -155,7 +165,7 @@ class DeepLabV3(Network):
         Raises:
             ValueError: It is neither 8 nor 16.
         """
-        _check_output_stride(output_stride)
+        check_output_stride(output_stride, (8, 16))
         self.encoder.set_output_stride(output_stride)
         self.output_stride = self.encoder.grids[-1]
         self.context.set_output_stride(self.output_stride)
@@ -177,16 +187,3 @@ class DeepLabV3(Network):
             )
             for axis in range(self.spatial_dims)
         )
-
-
-def make_head(spatial_dims: int, enters: int, out_channels: int) -> nn.Module:
-    """Return the 1x1 convolution onto the classes, drawn from N(0, 0.01) as the authors do."""
-    head = CONV[spatial_dims](enters, out_channels, 1)
-    for name, last in head.named_parameters():
-        nn.init.normal_(last, std=0.01 if name == "weight" else 0.0)
-    return head
-
-
-def _check_output_stride(output_stride: int) -> None:
-    if output_stride not in (8, 16):
-        raise ValueError(f"output_stride is 8 or 16, got {output_stride}")

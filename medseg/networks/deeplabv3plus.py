@@ -9,8 +9,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from medseg.networks.aspp import make_head
 from medseg.networks.base import NETWORKS
-from medseg.networks.deeplabv3 import DeepLabV3, make_head
+from medseg.networks.deeplabv3 import DeepLabV3
 from medseg.networks.layers import (
     Norm,
     Step,
@@ -27,9 +28,11 @@ class DeepLabV3Plus(DeepLabV3):
     """DeepLab V3 with a decoder, in 2D and 3D.
 
     Differs from the paper: a norm that trains with a batch of one; rates that shrink with the
-    patch, since a rate beyond the feature map meets only padding; a decoder at stride 2 on request;
-    sizes are padded to k * stride + 1 voxels and resized with aligned corners, so that nothing
-    shifts.
+    patch, since a rate beyond the feature map meets only padding; the first block of a dilated
+    stage keeps the previous rate (with a multi-grid of 1, 2, 4 at output stride 16, the last
+    stage of a ResNet-50 has the rates 1, 4, 8, not 2, 4, 8), so that the output stride can be
+    switched; a decoder at stride 2 on request; sizes are padded to k * stride + 1 voxels and
+    resized with aligned corners, so that nothing shifts.
 
     The image pooling sees the whole input: tiles of an image, unlike the whole, give other logits.
 
@@ -39,7 +42,8 @@ class DeepLabV3Plus(DeepLabV3):
         out_channels: Classes, background included.
         encoder: Name of the encoder, e.g. ``resnet18``, ``xception65`` or, for slices,
             ``timm:resnet18``.
-        encoder_width: Channels that leave the encoder's stem; None for as many as published.
+        encoder_width: Channels of the encoder's first stage (Xception: its stem), all others in
+            proportion; None for as many as published.
         pretrained: Whether an encoder of timm begins with downloaded weights.
         output_stride: Voxels per cell of the encoder's last map along the finest axes. May be
             changed after training, with :meth:`set_output_stride`.
@@ -48,7 +52,8 @@ class DeepLabV3Plus(DeepLabV3):
         context: ``aspp``, the published pyramid, or ``dpc``, the dense prediction cell that a
             search found to do better.
         aspp_rates: Dilations of the pyramid's branches at this ``output_stride``. ``auto`` are 6,
-            12 and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``.
+            12 and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``, rounded
+            at output stride 8 whatever this one is.
         aspp_channels: Channels of each context branch.
         image_pooling: Whether a branch of the pyramid averages the whole image.
         low_level_channels: Channels that the decoder keeps of the early map.
@@ -66,7 +71,7 @@ class DeepLabV3Plus(DeepLabV3):
 
     Raises:
         ValueError: No such encoder, one without a map at ``decoder_stride``, an ``output_stride``
-            other than 8 and 16, or ``aspp_rates`` for a ``dpc``.
+            other than 8 and 16, a rate below 1, or ``aspp_rates`` for a ``dpc``.
     """
 
     def __init__(

@@ -103,3 +103,15 @@ def test_thick_slices_are_halved_late():
 def test_an_odd_rate_of_a_kernel_of_four_is_refused():
     with pytest.raises(ValueError, match="even rates, got 3"):
         DeepLabV1(2, 1, 2, fov_kernel=4, fov_rate=3, **SLIM)
+
+
+@pytest.mark.parametrize("stride", [3, 4, 32])
+def test_an_output_stride_other_than_8_and_16_is_refused(stride: int):
+    with pytest.raises(ValueError, match=f"output_stride is 8 or 16, got {stride}"):
+        DeepLabV1(2, 1, 2, output_stride=stride, **SLIM)
+
+
+@pytest.mark.parametrize("rate", [0, -2])
+def test_a_rate_below_one_is_refused(rate: int):
+    with pytest.raises(ValueError, match=f"fov_rate is auto or 1 and up, got {rate}"):
+        DeepLabV1(2, 1, 2, fov_rate=rate, **SLIM)

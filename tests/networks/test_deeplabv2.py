@@ -153,3 +153,26 @@ def test_rates_shrink_with_the_patch_and_with_coarser_maps():
 def test_no_scale_and_no_rate_are_refused(settings):
     with pytest.raises(ValueError, match="one or more"):
         build(**settings)
+
+
+def test_a_rate_below_one_is_refused():
+    with pytest.raises(ValueError, match=r"aspp_rates are 1 and up, got \[3, 0\]"):
+        build(aspp_rates=(3, 0))
+
+
+@pytest.mark.parametrize("stride", [4, 5, 32])
+def test_an_output_stride_other_than_8_and_16_is_refused(stride: int):
+    with pytest.raises(ValueError, match=f"output_stride is 8 or 16, got {stride}"):
+        build(output_stride=stride)
+
+
+@pytest.mark.parametrize("voxels", [16, 64, 96, 128, 192, 321, None])
+def test_weights_fit_at_both_output_strides(voxels: int | None):
+    patch = None if voxels is None else (voxels, voxels)
+    fine, coarse = (
+        build(output_stride=stride, aspp_rates="auto", patch_voxels=patch) for stride in (8, 16)
+    )
+    coarse.load_state_dict(fine.state_dict())
+    # A coarser cell is twice as wide, and one cell is the least.
+    for near, far in zip(fine.rates, coarse.rates, strict=True):
+        assert all(abs(f - n / 2) <= 0.5 for n, f in zip(near, far, strict=True))

@@ -117,3 +117,49 @@ def test_odd_sizes_are_fine_at_both_output_strides(size: tuple[int, int]):
     for stride in (8, 16):
         network.set_output_stride(stride)
         assert network(torch.randn(1, 1, *size)).shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize("context", ["aspp", "dpc"])
+@pytest.mark.parametrize("voxels", [16, 64, 96, 128, 192, 513, None])
+@pytest.mark.parametrize("spacing", [None, (5.0, 1.0, 1.0)])
+def test_a_network_built_at_one_output_stride_is_the_one_switched_to_it(context, voxels, spacing):
+    dims = 2 if spacing is None else 3
+    settings = {**TINY, "encoder_width": 2, "aspp_channels": 2, "context": context}
+    settings |= {"patch_voxels": voxels and (voxels,) * dims, "spacing": spacing}
+    built = {s: DeepLabV3(dims, 1, 2, output_stride=s, **settings) for s in (8, 16)}
+    rates = {stride: network.context.rates for stride, network in built.items()}
+    for stride, other in ((8, 16), (16, 8)):
+        built[other].load_state_dict(built[stride].state_dict())
+        built[stride].set_output_stride(other)
+        assert built[stride].context.rates == rates[other]
+        built[stride].set_output_stride(stride)
+        assert built[stride].context.rates == rates[stride]
+
+
+def test_rates_are_in_proportion_to_the_map_at_output_stride_8_and_half_of_that_at_16():
+    def rates(voxels: int, stride: int) -> list[int]:
+        patch = (voxels, voxels)
+        network = DeepLabV3(2, 1, 2, output_stride=stride, patch_voxels=patch, **TINY)
+        return [first for first, _ in network.context.rates]
+
+    # 8 of 33 cells: 1.5, 2.9 and 4.4; 16 of 33: 2.9, 5.8 and 8.7. A half is rounded to even.
+    assert (rates(64, 8), rates(64, 16)) == ([1, 3, 4], [1, 2, 2])
+    assert (rates(128, 8), rates(128, 16)) == ([3, 6, 9], [2, 3, 4])
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_rates_that_are_given_are_those_at_the_output_stride_given_with_them(stride: int):
+    network = DeepLabV3(2, 1, 2, output_stride=stride, aspp_rates=(2, 4, 4), **TINY)
+    assert network.context.rates == [(2, 2), (4, 4), (4, 4)]
+    network.set_output_stride(24 - stride)
+    halves, doubled = [(1, 1), (2, 2), (2, 2)], [(4, 4), (8, 8), (8, 8)]
+    assert network.context.rates == (halves if stride == 8 else doubled)
+
+
+def test_settings_that_would_be_changed_in_silence_are_refused():
+    with pytest.raises(ValueError, match=r"aspp_rates are 1 and up, got \[0, -3\]"):
+        DeepLabV3(2, 1, 2, aspp_rates=(0, -3), **TINY)
+    with pytest.raises(ValueError, match=r"multi_grid is one or more factors .* got \[\]"):
+        DeepLabV3(2, 1, 2, multi_grid=(), **TINY)
+    with pytest.raises(ValueError, match="output_stride is 8 or 16, got 3"):
+        DeepLabV3(2, 1, 2, output_stride=3, **TINY)
