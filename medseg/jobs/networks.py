@@ -10,7 +10,7 @@ from rich.table import Table
 
 from medseg.errors import MedsegError, nearest
 from medseg.networks import NETWORKS
-from medseg.networks.msd_operator import backend_states
+from medseg.networks.mixed_scale_dense import backend_states
 
 
 @dataclass(frozen=True)

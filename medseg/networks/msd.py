@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from medseg.networks.base import NETWORKS, Network
 from medseg.networks.layers import CONV, spatial_size
-from medseg.networks.msd_operator import Backend, mixed_scale_dense
+from medseg.networks.mixed_scale_dense import Backend, mixed_scale_dense
 
 _WIDEST_DILATION = {2: 10, 3: 5}
 

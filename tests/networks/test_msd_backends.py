@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from medseg.networks import MSDNet
-from medseg.networks.msd_operator import backend_states
+from medseg.networks.mixed_scale_dense import backend_states
 
 RUNS = {state.name: state for state in backend_states()}
 

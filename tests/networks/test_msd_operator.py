@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from medseg.networks import MSDNet, msd_cpu, msd_operator
-from medseg.networks.msd_operator import Backend, backend_states, choose_backend
+from medseg.networks import MSDNet
+from medseg.networks.mixed_scale_dense import Backend, backend_states, choose_backend, cpu, operator
 
 RUNS = [state.name for state in backend_states() if state.runs]
 both = pytest.mark.parametrize("backend", [name for name in ("torch", "cpu") if name in RUNS])
@@ -143,24 +143,24 @@ def test_an_exported_network_gives_the_same_logits(backend: str, spatial_dims: i
 
 
 def test_one_rule_chooses_the_backend(monkeypatch, caplog):
-    monkeypatch.setattr(msd_cpu, "obstacle", lambda: "")
-    msd_operator._compiled.cache_clear()
+    monkeypatch.setattr(cpu, "obstacle", lambda: "")
+    operator._compiled.cache_clear()
     assert choose_backend("cpu", torch.float32) == "cpu"
     assert choose_backend("cpu", torch.float64) == "cpu"
     assert choose_backend("cpu", torch.bfloat16) == "torch"
     assert choose_backend("mps", torch.float32) == "torch"
-    monkeypatch.setattr(msd_cpu, "obstacle", lambda: "no C++ compiler")
-    msd_operator._compiled.cache_clear()
+    monkeypatch.setattr(cpu, "obstacle", lambda: "no C++ compiler")
+    operator._compiled.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert choose_backend("cpu", torch.float32) == "torch"
         assert choose_backend("cpu", torch.float32) == "torch"
     assert caplog.messages == ["MS-D uses its slower torch backend on this CPU: no C++ compiler"]
-    msd_operator._compiled.cache_clear()
+    operator._compiled.cache_clear()
 
 
 def test_a_backend_that_does_not_run_is_refused(monkeypatch):
     image = torch.randn(1, 2, 8, 8)
-    monkeypatch.setattr(msd_cpu, "obstacle", lambda: "no C++ compiler")
+    monkeypatch.setattr(cpu, "obstacle", lambda: "no C++ compiler")
     with pytest.raises(ValueError, match=r"cpu backend .* does not run here: no C\+\+ compiler"):
         lively("cpu")(image)
     with pytest.raises(ValueError, match="backend is one of auto, reference, torch, cpu, triton"):
@@ -169,11 +169,11 @@ def test_a_backend_that_does_not_run_is_refused(monkeypatch):
 
 def test_a_missing_compiler_is_an_obstacle(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    msd_cpu._library.cache_clear()
-    msd_cpu.obstacle.cache_clear()
+    cpu._library.cache_clear()
+    cpu.obstacle.cache_clear()
     try:
-        assert "no C++ compiler" in msd_cpu.obstacle()
+        assert "no C++ compiler" in cpu.obstacle()
     finally:
         monkeypatch.undo()
-        msd_cpu._library.cache_clear()
-        msd_cpu.obstacle.cache_clear()
+        cpu._library.cache_clear()
+        cpu.obstacle.cache_clear()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor
 
-from medseg.networks.msd_plan import Plan
+from medseg.networks.mixed_scale_dense.plan import Plan
 
 _CONVOLVE = {2: F.conv2d, 3: F.conv3d}
 
@@ -16,7 +16,7 @@ _CONVOLVE = {2: F.conv2d, 3: F.conv3d}
 def forward(
     plan: Plan, image: Tensor, weights: Tensor, biases: Tensor, head: Tensor, head_bias: Tensor
 ) -> Tensor:
-    """Return the logits; arguments as in :func:`~medseg.networks.msd_operator.mixed_scale_dense`.
+    """Return the logits, (batch, classes, *spatial).
 
     Args:
         plan: The network's shape.

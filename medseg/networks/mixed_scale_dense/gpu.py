@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medseg.networks.msd_plan import Plan
+from medseg.networks.mixed_scale_dense.plan import Plan
 
 _BLOCK = 16  # planes of a product
 _VOXELS = 128
@@ -45,7 +45,7 @@ def forward(
     plan: Plan, image: Tensor, weights: Tensor, biases: Tensor, head: Tensor, head_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the logits (batch, classes, *spatial), and all planes (planes, batch, *spatial)."""
-    from medseg.networks import msd_triton_kernels as kernels
+    from medseg.networks.mixed_scale_dense import gpu_kernels as kernels
 
     filters = plan.filters(weights)
     planes = image.new_empty(planes_shape(plan, image.shape[0], image.shape[2:]))
@@ -140,7 +140,7 @@ def _give_back(
     launch: _Launch, slopes: Tensor, filters: list[Tensor], maps: list[int], begin: int, end: int
 ) -> None:
     """Add to the slopes of planes [begin, end) what the deltas of maps of one dilation give."""
-    from medseg.networks import msd_triton_kernels as kernels
+    from medseg.networks.mixed_scale_dense import gpu_kernels as kernels
 
     for first in range(begin, end, _BLOCK):
         last = min(first + _BLOCK, end)
@@ -156,7 +156,7 @@ def _correlate(
     launch: _Launch, slopes: Tensor, found: list[Tensor], maps: list[int], begin: int, end: int
 ) -> None:
     """Fill in the kernels' gradients of maps of one dilation with regard to some planes."""
-    from medseg.networks import msd_triton_kernels as kernels
+    from medseg.networks.mixed_scale_dense import gpu_kernels as kernels
 
     parts, taps = -(-launch.blocks // _CHUNK), launch.plan.taps
     for first in range(begin, end, _BLOCK):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from medseg.networks.msd_plan import Plan
+from medseg.networks.mixed_scale_dense.plan import Plan
 
 _ROWS = 96  # of a block's matrix: 10 maps of 9 taps, 3 of 27
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.networks import MSDNet, msd_triton
+from medseg.networks import MSDNet
+from medseg.networks.mixed_scale_dense import gpu
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(msd_triton.obstacle()), reason=msd_triton.obstacle() or "runs"),
+    pytest.mark.skipif(bool(gpu.obstacle()), reason=gpu.obstacle() or "runs"),
 ]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -44,7 +45,7 @@ def slopes(network: MSDNet, image: Tensor) -> dict[str, Tensor]:
     ],
 )
 def test_logits_and_gradients_are_those_of_the_reference(size, settings, padding_mode, monkeypatch):
-    monkeypatch.setattr(msd_triton, "_CHUNK", 1)
+    monkeypatch.setattr(gpu, "_CHUNK", 1)
     reference, network = pair(len(size) - 1, padding_mode=padding_mode, **settings)
     image = torch.randn(size[0], 2, *size[1:], device=DEVICE)
     expected, found = slopes(reference, image), slopes(network, image)
@@ -53,7 +54,7 @@ def test_logits_and_gradients_are_those_of_the_reference(size, settings, padding
 
 
 def test_planes_are_bfloat16_under_autocast_and_sums_are_not(monkeypatch):
-    monkeypatch.setattr(msd_triton, "_CHUNK", 1)
+    monkeypatch.setattr(gpu, "_CHUNK", 1)
     reference, network = pair(2, depth=3)
     image = torch.randn(1, 2, 5, 4, device=DEVICE)
     expected = slopes(reference, image)

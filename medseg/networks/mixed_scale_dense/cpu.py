@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from medseg.networks.msd_plan import Plan
+from medseg.networks.mixed_scale_dense.plan import Plan
 
-_SOURCE = Path(__file__).with_name("msd_cpu.cpp")
+_SOURCE = Path(__file__).with_name("cpu.cpp")
 _NAMES = {torch.float32: "f32", torch.float64: "f64"}
 _LANES = 16  # rows are whole vectors, and begin with one
 _GUARD = 64  # what a vector may read beyond the first and the last plane

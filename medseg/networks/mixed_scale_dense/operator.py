@@ -15,12 +15,12 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 import torch
 from torch import Tensor
 
-from medseg.networks import msd_blocked, msd_cpu, msd_reference, msd_triton
-from medseg.networks.msd_plan import Plan
+from medseg.networks.mixed_scale_dense import blocked, cpu, gpu, reference
+from medseg.networks.mixed_scale_dense.plan import Plan
 
 Backend = Literal["auto", "reference", "torch", "cpu", "triton"]
 
-_MODULES: dict[str, ModuleType] = {"torch": msd_blocked, "cpu": msd_cpu, "triton": msd_triton}
+_MODULES: dict[str, ModuleType] = {"torch": blocked, "cpu": cpu, "triton": gpu}
 _FULL = (torch.float32, torch.float64)
 _log = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ class BackendState(NamedTuple):
 
 def backend_states() -> list[BackendState]:
     """Return every backend of MS-D with whether it runs here; compiles ``cpu`` if it may."""
-    cpu, triton = msd_cpu.obstacle(), msd_triton.obstacle()
+    no_cpu, no_gpu = cpu.obstacle(), gpu.obstacle()
     return [
         BackendState("reference", True, "plain PyTorch layer by layer, any device; for export"),
         BackendState("torch", True, "blocked matrix products, any device, no compiler"),
-        BackendState("cpu", not cpu, cpu or "fused C++ kernels, compiled on this machine"),
-        BackendState("triton", not triton, triton or "fused GPU kernels"),
+        BackendState("cpu", not no_cpu, no_cpu or "fused C++ kernels, compiled on this machine"),
+        BackendState("triton", not no_gpu, no_gpu or "fused GPU kernels"),
     ]
 
 
@@ -59,7 +59,7 @@ def choose_backend(device: str, dtype: torch.dtype) -> str:
         device: Type of the image's device.
         dtype: That of the planes.
     """
-    if device == "cuda" and dtype != torch.float64 and not msd_triton.obstacle():
+    if device == "cuda" and dtype != torch.float64 and not gpu.obstacle():
         return "triton"
     if device == "cpu" and dtype in _FULL and _compiled():
         return "cpu"
@@ -115,7 +115,7 @@ def mixed_scale_dense(
     plan = Plan(x.shape[1], width, tuple(map(tuple, dilations)), padding_mode == "reflect")
     flat, head = torch.cat([w.reshape(-1) for w in weights]), head_weight.flatten(1)
     if chosen == "reference":
-        return msd_reference.forward(plan, x, flat, biases, head, head_bias)
+        return reference.forward(plan, x, flat, biases, head, head_bias)
     x = x.to(_storage(chosen, x.device.type, biases.dtype))
     tensors = (x, flat, biases, head, head_bias)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
@@ -251,7 +251,7 @@ def _resolve(backend: str, device: str, dtype: torch.dtype) -> str:
         return choose_backend(device, dtype)
     found = ""
     if backend in ("cpu", "triton"):
-        found = msd_cpu.obstacle() if backend == "cpu" else msd_triton.obstacle()
+        found = cpu.obstacle() if backend == "cpu" else gpu.obstacle()
     if found:
         raise ValueError(f"the {backend} backend of MS-D does not run here: {found}")
     if backend == "triton" and (dtype == torch.float64 or not _for_triton(device)):
@@ -268,7 +268,7 @@ def _resolve(backend: str, device: str, dtype: torch.dtype) -> str:
 
 
 def _for_triton(device: str) -> bool:
-    return device == "cuda" or msd_triton.interpreted()
+    return device == "cuda" or gpu.interpreted()
 
 
 # A compiler of graphs takes the answer as it is, instead of looking for it.
@@ -281,7 +281,7 @@ _resolved = cast(
 @cache
 def _compiled() -> bool:
     """Return whether ``cpu`` runs; says once if it doesn't."""
-    found = msd_cpu.obstacle()
+    found = cpu.obstacle()
     if found:
         _log.warning("MS-D uses its slower torch backend on this CPU: %s", found)
     return not found
