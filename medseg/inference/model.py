@@ -47,6 +47,8 @@ class ModelSpec:
         scales: Sizes at which every window is seen; the results are averaged.
         crf: ``DenseCRF.to_dict()`` and the ``unit`` of its lengths (in ``px`` they count voxels of
             the prepared image); None for the network's probabilities as they are.
+        usual_grid: ``spacing`` (array order) and ``unit`` of the training images, where the
+            preparation names no physical spacing; an array that comes without a grid has them.
         axes: Axes of the image files, where they do not say it themselves (``CZYX``).
         provenance: Job hash, split hash, data digest, code version, scores.
     """
@@ -64,6 +66,7 @@ class ModelSpec:
     mirror: bool = False
     scales: tuple[float, ...] = (1.0,)
     crf: Mapping[str, Any] | None = None
+    usual_grid: Mapping[str, Any] | None = None
     axes: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -160,6 +163,7 @@ class Model:
         grid: Grid,
         *,
         mirror: bool | None = None,
+        crf: bool = True,
         precision: Precision = "fp32",
     ) -> NDArray[Any]:
         """Return the label map on the image's own grid.
@@ -168,15 +172,17 @@ class Model:
             array: The image, (channels, *spatial), as read.
             grid: Its grid.
             mirror: Average mirrored views; None for what the model was made for.
+            crf: Refine with the model's CRF, if it has one.
             precision: Number format of the network's arithmetic.
 
         Returns:
             (*spatial), the file value of each voxel's class, in the narrowest unsigned type.
 
         Raises:
-            ValueError: Another number of channels or axes than the model was trained on.
+            ValueError: Another number of channels or axes than the model was trained on, or an
+                image that its CRF cannot refine.
         """
-        prepared, rows = self._rows(array, grid, mirror, precision)
+        prepared, rows = self._rows(array, grid, mirror, crf, precision)
         if prepared.resampled:
             return self.labels_of(self.preparation.restore(_whole(rows), grid).cpu().numpy())
         # On its own voxels the image needs no restored scores: each finished row becomes labels.
@@ -191,10 +197,11 @@ class Model:
         grid: Grid,
         *,
         mirror: bool | None = None,
+        crf: bool = True,
         precision: Precision = "fp32",
     ) -> NDArray[np.float32]:
         """Return class probabilities on the image's own grid, (classes, *spatial)."""
-        _, rows = self._rows(array, grid, mirror, precision)
+        _, rows = self._rows(array, grid, mirror, crf, precision)
         restored: NDArray[np.float32] = self.preparation.restore(_whole(rows), grid).cpu().numpy()
         return restored
 
@@ -202,7 +209,7 @@ class Model:
         self, array: NDArray[Any], grid: Grid, *, precision: Precision = "fp32"
     ) -> tuple[Prepared, Tensor]:
         """Return the image as the network sees it, and its probabilities (classes, *prepared)."""
-        prepared, rows = self._rows(array, grid, None, precision)
+        prepared, rows = self._rows(array, grid, None, True, precision)
         return prepared, _whole(rows)
 
     def labels_of(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
@@ -211,7 +218,7 @@ class Model:
         return labels
 
     def _rows(
-        self, array: NDArray[Any], grid: Grid, mirror: bool | None, precision: Precision
+        self, array: NDArray[Any], grid: Grid, mirror: bool | None, crf: bool, precision: Precision
     ) -> tuple[Prepared, Iterator[Tensor]]:
         spec = self.spec
         if array.ndim != spec.spatial_dims + 1 or array.shape[0] != len(spec.channels):
@@ -230,12 +237,18 @@ class Model:
         )
         image = prepared.tensor.to(self.device)
         rows = sliding_window(scores, image, window=spec.window_voxels, overlap=spec.overlap)
-        if self._crf is None:
+        if self._crf is None or not crf:
             return prepared, rows
-        # Every voxel is every other's neighbour: the rows are needed whole.
-        crf, unit = self._crf
-        spacing = crf_spacing(prepared.grid, unit)
-        return prepared, iter([crf.refine(_whole(rows), prepared.tensor, spacing)])
+        dense, unit = self._crf
+        try:
+            spacing = crf_spacing(prepared.grid, unit)
+            # Every voxel is every other's neighbour: the rows are needed whole.
+            return prepared, iter([dense.refine(_whole(rows), prepared.tensor, spacing)])
+        except ValueError as error:
+            raise ValueError(
+                f"the model's CRF cannot be applied: {error}\n"
+                f"  or predict without it: --no-crf, in Python crf=False"
+            ) from error
 
 
 def crf_spacing(grid: Grid, unit: Unit) -> tuple[float, ...]:

@@ -46,6 +46,7 @@ def predict(
     tracking_uri: str | None = None,
     pixel_size: Sequence[Length] = (),
     mirror: bool | None = None,
+    crf: bool = True,
     probabilities: bool = False,
     strict: bool = False,
     device: str = "auto",
@@ -61,6 +62,7 @@ def predict(
         tracking_uri: Where ``models:/`` and runs are looked up.
         pixel_size: In the order x, y[, z], for images that carry none.
         mirror: Average mirrored views; None for what the model was made for.
+        crf: Refine with the model's CRF, if it has one.
         probabilities: Write the probability of each class, too.
         strict: Stop at the first image that cannot be predicted.
         device: ``auto``, ``cpu`` or ``gpu``.
@@ -82,6 +84,7 @@ def predict(
         reading,
         output,
         mirror=mirror,
+        crf=crf,
         probabilities=probabilities,
         strict=strict,
         precision=precision,
@@ -122,6 +125,7 @@ def predict_cases(
     output: Path,
     *,
     mirror: bool | None = None,
+    crf: bool = True,
     probabilities: bool = False,
     strict: bool = False,
     precision: Precision = "fp32",
@@ -137,7 +141,7 @@ def predict_cases(
     output.mkdir(parents=True, exist_ok=True)
     written: dict[str, Path] = {}
     failed: dict[str, str] = {}
-    how: dict[str, Any] = {"mirror": mirror, "precision": precision}
+    how: dict[str, Any] = {"mirror": mirror, "crf": crf, "precision": precision}
     for case in track(cases, "predicting", console=console, disable=not console.is_terminal):
         try:
             image = reading.image(case)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +15,9 @@ from medseg import __version__
 from medseg.config import cases_of, read_job, to_yaml
 from medseg.data import Case, Split, file_digests
 from medseg.errors import MedsegError
+from medseg.geometry import Unit
 from medseg.inference import Model
-from medseg.jobs.crf import with_chosen_crf
+from medseg.jobs.crf import check_crf, with_chosen_crf
 from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
 from medseg.jobs.fitting import How, Work, fit_model, save_model
 from medseg.jobs.parts import metric_requests, split_of
@@ -126,6 +127,7 @@ def train(
             f"  change the job or its seed, or give --runs another folder"
         )
     check_references(judged_of(split)[1], card, metric_requests(job.metrics))
+    check_crf(job, job_file, card, split)
     folder.mkdir(parents=True, exist_ok=True)
     console.print(
         f"{card.name}: {len(split.train)} cases to train, {len(split.validation)} to validate, "
@@ -154,7 +156,7 @@ def train(
         for name, text in papers.items():
             run.text(text, name)
         if not (folder / "model").is_dir():
-            model = fit_model(work)
+            model = _with_usual_grid(work, fit_model(work))
             if job.predict.crf == "choose":
                 model = with_chosen_crf(work, model)
             save_model(model, papers, folder)
@@ -170,6 +172,20 @@ def train(
 def judged_of(split: Split) -> tuple[str, Sequence[Case]]:
     """Return the cases on which a model is judged, and which part of the split they are."""
     return ("test", split.test) if split.test else ("validation", split.validation)
+
+
+def _with_usual_grid(work: Work, model: Model) -> Model:
+    """Return the model with the grid of the first training image, where its own says none.
+
+    An array that comes to the registered model without a pixel size is taken to have that one.
+    """
+    preparation = model.preparation
+    if preparation.spacing is not None and preparation.unit is not Unit.PX:
+        return model
+    image = work.card.reading().image(work.split.train[0])
+    grid = replace(preparation, spacing=None).prepared_grid(image.grid)
+    usual = {"spacing": list(grid.spacing), "unit": str(grid.unit)}
+    return Model(replace(model.spec, usual_grid=usual), model.network)
 
 
 def _evaluate(work: Work, model: Model) -> Evaluated:

@@ -77,7 +77,8 @@ class SegmentationModel(PythonModel):  # type: ignore[misc, unused-ignore]
         """Return the spacing that is meant where none is given, with its unit."""
         from medseg.tracking.signature import assumed_spacing
 
-        return assumed_spacing(self.model.spec.spatial_dims, self.model.spec.preparation)
+        spec = self.model.spec
+        return assumed_spacing(spec.spatial_dims, spec.preparation, spec.usual_grid)
 
 
 def _matrix(flat: Any, spatial_dims: int) -> tuple[tuple[float, ...], ...] | None:

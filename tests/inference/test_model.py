@@ -320,6 +320,21 @@ def test_the_lengths_of_a_crf_are_physical_or_voxels():
         probabilities(Grid((40, 44), (1.0, 1.0)), "um")
 
 
+def test_the_crf_of_a_model_can_be_left_out():
+    grid, image = Grid((40, 44), (1.0, 1.0)), square(0.4)
+    plain = soft(spec(normalisation="none"))
+    refined = soft(spec(normalisation="none", crf={**CRF, "unit": "um"}))
+
+    np.testing.assert_array_equal(
+        refined.predict(image, grid, crf=False), plain.predict(image, grid)
+    )
+    np.testing.assert_allclose(
+        refined.probabilities(image, grid, crf=False), plain.probabilities(image, grid), atol=1e-6
+    )
+    with pytest.raises(ValueError, match="the model's CRF cannot be applied: .*\\n.*--no-crf"):
+        refined.predict(image, grid)
+
+
 def test_a_crf_is_saved_with_the_model_and_old_models_have_none(tmp_path):
     made = model(spec(crf={**CRF, "unit": "px"}))
     made.save(tmp_path)

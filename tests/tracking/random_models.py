@@ -8,7 +8,7 @@ from medseg.networks import NETWORKS
 from medseg.transforms import NORMALISATIONS, Preparation
 
 
-def make_model(folder, dims, *, spacing, unit, structures):
+def make_model(folder, dims, *, spacing, unit, structures, **changed):
     torch.manual_seed(7)
     preparation = Preparation(
         spatial_dims=dims, spacing=spacing, unit=unit, normalisation=NORMALISATIONS.build("zscore")
@@ -22,6 +22,7 @@ def make_model(folder, dims, *, spacing, unit, structures):
         network_settings={"depth": 3, "dilations": [1, 2]},
         preparation=preparation.to_dict(),
         window_voxels=(16,) * dims,
+        **changed,
     )
     network = NETWORKS.build("msd", dims, 2, len(structures), depth=3, dilations=[1, 2])
     for weight in network.parameters():

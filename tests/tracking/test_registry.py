@@ -116,6 +116,39 @@ def test_spacing_and_direction_reach_the_model(store, run, volumes, monkeypatch)
     assert not np.array_equal(plain, other)
 
 
+CRF = {"sigma_position": 2.0, "sigma_intensity": 0.5, "sigma_smooth": 0.5, "unit": "um"}
+CELLS = {"background": 0, "cell": 1}
+
+
+def test_a_crf_measures_arrays_by_the_pixels_of_the_training_images(
+    store, run, tmp_path, monkeypatch
+):
+    usual = {"spacing": [500.0, 500.0], "unit": "nm"}
+    folder = make_model(
+        tmp_path / "native", 2, spacing=None, unit=Unit.PX, structures=CELLS, crf=CRF,
+        usual_grid=usual,
+    )  # fmt: skip
+    loaded = load(log_model(run, folder, input_example=images(2)), monkeypatch, store)
+    model, given = Model.load(folder), images(2)
+
+    plain = loaded.predict(given)
+    fine = loaded.predict(given, params={"spacing": [100.0, 100.0]})
+
+    for found, side in ((plain, 0.5), (fine, 0.1)):
+        grid = Grid((20, 20), (side, side), Unit.UM)
+        np.testing.assert_array_equal(found, [model.predict(one, grid) for one in given])
+    assert not np.array_equal(plain, fine), "a case in which the pixel size matters"
+
+
+def test_a_crf_in_um_without_any_pixel_size_is_not_logged(store, run, tmp_path):
+    folder = make_model(
+        tmp_path / "native", 2, spacing=None, unit=Unit.PX, structures=CELLS, crf=CRF
+    )
+
+    with pytest.raises(MedsegError, match="its CRF measures in um, but the model does not say"):
+        log_model(run, folder, input_example=images(2))
+
+
 def test_the_signature_says_what_goes_in_and_out(store, run, volumes):
     uri = log_model(run, volumes, input_example=images(3, side=6), metadata={"job": "f00"})
     packed = Packed.load(str(_folder(store, uri)))
