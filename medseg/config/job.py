@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from medseg.config.card import Card, SplitPart, read_card
 from medseg.config.reading import Section, checked, override, read_value, read_yaml
@@ -131,7 +131,7 @@ class CrfSection(Section):
     sigma_smooth: SizeText
     iterations: int = Field(default=10, ge=1)
     method: Literal["auto", "exact", "grid"] = "auto"
-    cells_per_sigma: PositiveFloat = 1.0
+    cells_per_sigma: float = Field(default=1.0, gt=0, le=16)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -164,6 +164,16 @@ class PredictSection(Section):
     mirror: bool | tuple[Literal["x", "y", "z"], ...] = False
     scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
     crf: Literal[False, "choose"] | CrfSection = False
+
+    @field_validator("crf", mode="before")
+    @classmethod
+    def _one_of_three(cls, value: Any) -> Any:
+        if value is False or value == "choose" or isinstance(value, dict | CrfSection):
+            return value
+        raise ValueError(
+            f"write false, choose, or settings (sigma_position, sigma_intensity, sigma_smooth, "
+            f"...); got {json.dumps(value, default=str)}"
+        )
 
 
 class TrainJob(Section):

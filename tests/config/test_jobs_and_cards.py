@@ -191,12 +191,24 @@ def test_the_lengths_of_a_crf_are_read_into_one_unit(write):
         (CRF | {"sigma_intensity": [0.3, 0.3]}, "has 2 values, the images of cells have 1 channel"),
         (CRF | {"sigma": 1}, "predict.crf.sigma: there is no such setting"),
         ({"sigma_intensity": 0.3}, "predict.crf.sigma_position: is missing"),
+        (CRF | {"cells_per_sigma": 17}, "predict.crf.cells_per_sigma: "),
     ],
 )
 def test_a_crf_without_sense_is_refused(write, crf, message):
     with pytest.raises(MedsegError) as refused:
         read_job(write({"predict": {"crf": crf}}))
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(("crf", "got"), [(True, "true"), ("chose", '"chose"'), (None, "null")])
+def test_what_is_no_crf_is_refused_in_one_line(write, crf, got):
+    with pytest.raises(MedsegError) as refused:
+        read_job(write({"predict": {"crf": crf}}))
+    (line,) = str(refused.value).splitlines()[1:]
+    assert line == (
+        "  predict.crf: write false, choose, or settings (sigma_position, sigma_intensity, "
+        f"sigma_smooth, ...); got {got}"
+    )
 
 
 def test_metrics_of_the_command_line_are_those_of_a_job():
