@@ -29,6 +29,7 @@ from medseg.networks.layers import (
 from medseg.networks.topology import strides_from_spacing
 
 Kernels = Literal["gcn", "trivial", "stack"]
+_TAPS = (0.0, 0.5, 1.0, 0.5)  # of linear interpolation to 2n - 1 cells
 
 
 @NETWORKS.register("gcn")
@@ -305,6 +306,10 @@ class AlignedUp(nn.Module):
     interpolation has three taps there, 1/2, 1, 1/2. The kernel has four, as the paper's count
     wants it: the first starts at zero.
 
+    Attributes:
+        depth_shares: What a kernel for slices becomes along the first axis of one for volumes: the
+            same three taps, since four equal ones would shift it by half a cell.
+
     Shape:
         (batch, channels, *cells) -> (batch, channels, *finer cells).
     """
@@ -312,6 +317,8 @@ class AlignedUp(nn.Module):
     def __init__(self, spatial_dims: int, channels: int, stride: Sequence[int]) -> None:
         super().__init__()
         halved = [s > 1 for s in stride]
+        deep = spatial_dims == 3 and halved[0]
+        self.depth_shares = {"conv.weight": _TAPS} if deep else {}
         self.conv = UP_CONV[spatial_dims](
             channels,
             channels,
@@ -323,7 +330,7 @@ class AlignedUp(nn.Module):
         )
         tent = torch.ones(())
         for h in halved:
-            tent = tent[..., None] * torch.tensor([0.0, 0.5, 1.0, 0.5] if h else [1.0])
+            tent = tent[..., None] * torch.tensor(_TAPS if h else [1.0])
         with torch.no_grad():
             for weights in self.conv.parameters():
                 weights.zero_()

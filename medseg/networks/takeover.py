@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from medseg.networks.inflate import fitting_weights
+from medseg.networks.inflate import fitting_weights, without_counters
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ def take_over(network: nn.Module, other: nn.Module) -> TakenOver:
 
     So a head for other classes starts anew, and FCN-16s goes on from FCN-32s. Kernels for slices
     are repeated along the first axis of a network for volumes, as by
-    :func:`~medseg.networks.inflate.inflate_weights`.
+    :func:`~medseg.networks.inflate.inflate_weights`. It keeps its own
+    counters of training steps: a scheduled drop path starts anew.
 
     Args:
         network: Is changed.
@@ -37,7 +38,7 @@ def take_over(network: nn.Module, other: nn.Module) -> TakenOver:
     Raises:
         ValueError: Nothing fits.
     """
-    theirs = other.state_dict()
+    theirs = without_counters(other.state_dict())
     mine = network.state_dict()
     taken = fitting_weights(theirs, network)
     if not taken:
@@ -46,4 +47,5 @@ def take_over(network: nn.Module, other: nn.Module) -> TakenOver:
             f"{type(network).__name__} of these settings; start from the same network"
         )
     network.load_state_dict({**mine, **taken})
-    return TakenOver(tuple(taken), tuple(name for name in mine if name not in taken))
+    left = (name for name in without_counters(mine) if name not in taken)
+    return TakenOver(tuple(taken), tuple(left))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from medseg.networks import NETWORKS, Network, UNetClassic
+from medseg.networks.gcn import AlignedUp
 from medseg.networks.inflate import inflate_weights
 
 
@@ -29,6 +30,10 @@ DEEPLAB = {
 }
 
 
+# Of GCN's thin kernels there are two orders for slices and three for volumes.
+GCN = {"encoder": "resnet10", "encoder_width": 2, "mid_channels": 2, "k": 3, "kernels": "trivial"}
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -36,6 +41,7 @@ DEEPLAB = {
         ("unet", {"channels": (3, 4, 5), "norm": "batch", "up": "linear"}),
         ("deeplabv3plus", {**DEEPLAB, "norm": "batch"}),
         ("plain_fcn", {"channels": 3, "depth": 3, "norm": "none"}),
+        ("gcn", {**GCN, "norm": "none"}),
     ],
 )
 def test_an_inner_slice_of_equal_slices_has_the_logits_of_the_2d_network(name, settings):
@@ -65,6 +71,32 @@ def test_taps_that_meet_in_an_output_of_a_transposed_convolution_share_the_whole
     inner = deep(features[:, :, None].expand(-1, -1, 12, -1, -1))[:, :, 9:-9]
     for each in inner.unbind(2):
         torch.testing.assert_close(each, flat(features))
+
+
+def test_a_way_up_that_keeps_cells_centres_in_place_keeps_them_along_the_first_axis():
+    flat, deep = AlignedUp(2, 1, (2, 2)), AlignedUp(3, 1, (2, 2, 2))
+    with torch.no_grad():
+        flat.conv.weight += 0.1 * torch.rand(1, 1, 4, 4)  # as if it had been trained
+    inflate_weights(flat.state_dict(), deep)
+    slice_, slope = torch.rand(1, 1, 5, 6), torch.arange(7.0)[:, None, None]
+    with torch.no_grad():
+        finer = deep(slice_[:, :, None] * slope)
+        expected = flat(slice_)[:, :, None] * torch.arange(0, 6.5, 0.5)[:, None, None]
+    torch.testing.assert_close(finer, expected)
+
+
+def test_thick_slices_that_are_not_raised_take_2d_ways_up_as_they_are():
+    flat, deep = AlignedUp(2, 1, (2, 2)), AlignedUp(3, 1, (1, 2, 2))
+    inflate_weights(flat.state_dict(), deep)
+    assert torch.equal(deep.conv.weight[:, :, 0], flat.conv.weight)
+
+
+def test_counters_of_training_steps_stay_as_they_are():
+    flat, deep = nn.BatchNorm2d(2), nn.BatchNorm3d(2)
+    flat(torch.rand(1, 2, 4, 4))
+    inflate_weights(flat.state_dict(), deep)
+    assert torch.equal(deep.running_mean, flat.running_mean)
+    assert int(deep.num_batches_tracked) == 0
 
 
 def test_kernels_are_repeated_and_divided_by_their_depth():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medseg.networks import MSDNet, UNetClassic, take_over
+from medseg.networks import AutoDeepLab, MSDNet, UNetClassic, take_over
 
 
 def test_all_but_a_head_for_other_classes_is_taken_over():
@@ -21,6 +21,23 @@ def test_all_but_a_head_for_other_classes_is_taken_over():
 def test_a_network_of_which_nothing_fits_is_refused():
     with pytest.raises(ValueError, match="none of the"):
         take_over(UNetClassic(2, 1, 2, channels=(4, 8)), MSDNet(2, 3, 4, depth=3))
+
+
+def test_counters_of_training_steps_begin_anew():
+    torch.manual_seed(0)
+    settings = {"depth": 1, "filter_multiplier": 2, "stem_channels": 2, "norm": "batch"}
+    old, new = (AutoDeepLab(2, 1, 2, **settings, drop_path=0.5) for _ in range(2))
+    old.train()(torch.randn(2, 1, 33, 33))
+    counters = ("trained_steps", "stem.0.1.num_batches_tracked")
+    assert [int(old.state_dict()[name]) for name in counters] == [1, 1]
+
+    taken = take_over(new, old)
+
+    assert [int(new.state_dict()[name]) for name in counters] == [0, 0]
+    assert torch.equal(new.stem[0][1].running_mean, old.stem[0][1].running_mean)
+    assert taken.left == ()
+    assert "stem.0.1.running_mean" in taken.taken
+    assert not set(counters) & set(taken.taken)
 
 
 def test_a_network_for_volumes_begins_with_the_kernels_of_one_for_slices():
