@@ -88,12 +88,12 @@ def search(
     Args:
         network: Is trained.
         weight_batches: Batches with ``image`` (batch, channels, *spatial) and ``label`` (batch, 1,
-            *spatial), for the weights; gone through once an epoch.
+            *spatial), for the weights; gone through once an epoch, so not an iterator.
         choice_batches: The like, of other cases, for alpha and beta; a batch for each step.
         loss: Takes logits and labels.
         epochs: How often to go through ``weight_batches``.
         choices_from: Epochs that train the weights only, so that no choice is made by how quickly
-            an operation starts to learn.
+            an operation starts to learn. Fewer than ``epochs``.
         learning_rate: Of the weights, by SGD; falls by a half cosine, epoch by epoch.
         last_learning_rate: To where it falls.
         momentum: Of the weights.
@@ -102,8 +102,20 @@ def search(
         choice_weight_decay: Of alpha and beta.
 
     Raises:
-        ValueError: There are no batches.
+        ValueError: There are no batches, or they can be gone through only once; or no epoch is left
+            to train the choices.
     """
+    if not 0 <= choices_from < epochs:
+        raise ValueError(
+            f"choices_from is {choices_from} of {epochs} epochs: the choices would stay as they "
+            f"were drawn; set it to {epochs // 2}, or raise epochs"
+        )
+    for name, batches in (("weight_batches", weight_batches), ("choice_batches", choice_batches)):
+        if isinstance(batches, Iterator):
+            raise ValueError(
+                f"{name}: an iterator can be gone through once only, and a search does so every "
+                f"epoch; give a list or a DataLoader"
+            )
     device = network.alpha.device
     weights, choices = network.weight_parameters(), network.arch_parameters()
     sgd = torch.optim.SGD(weights, learning_rate, momentum=momentum, weight_decay=weight_decay)

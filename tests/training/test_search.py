@@ -40,14 +40,49 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits, labels[:, 0])
 
 
+class Watched(list):
+    """Batches, and the choices as they were whenever an epoch began."""
+
+    def __init__(self, network: AutoDeepLabSearch, given: list[dict[str, torch.Tensor]]) -> None:
+        super().__init__(given)
+        self.network, self.seen = network, []
+
+    def __iter__(self):
+        self.seen.append([part.detach().clone() for part in self.network.arch_parameters()])
+        return super().__iter__()
+
+
 def test_choices_stay_as_they_are_until_their_epochs_begin():
     network = build()
-    before = [part.detach().clone() for part in network.arch_parameters()]
-    found = search(network, batches(0), batches(1), cross_entropy, epochs=2, choices_from=2)
-    assert all(map(torch.equal, before, network.arch_parameters()))
-    assert all(value != value for value in found.choice_losses), "NaN: there were no steps"
-    search(network, batches(0), batches(1), cross_entropy, epochs=1, choices_from=0)
-    assert not any(map(torch.equal, before, network.arch_parameters()))
+    watched = Watched(network, batches(0))
+    found = search(network, watched, batches(1), cross_entropy, epochs=3, choices_from=2)
+    first, second, third = watched.seen
+    assert all(map(torch.equal, first, second))
+    assert all(map(torch.equal, first, third))
+    assert not any(map(torch.equal, first, network.arch_parameters()))
+    assert [value != value for value in found.choice_losses] == [True, True, False], "NaN: no steps"
+
+
+@pytest.mark.parametrize(("epochs", "choices_from"), [(2, 2), (10, 20), (3, -1), (0, 0)])
+def test_a_search_that_would_never_train_its_choices_is_refused(epochs: int, choices_from: int):
+    network = build()
+    with pytest.raises(ValueError, match="choices_from"):
+        search(
+            network,
+            batches(0),
+            batches(1),
+            cross_entropy,
+            epochs=epochs,
+            choices_from=choices_from,
+        )
+
+
+@pytest.mark.parametrize("which", ["weight_batches", "choice_batches"])
+def test_batches_that_can_be_gone_through_once_only_are_refused_at_once(which: str):
+    given = {"weight_batches": batches(0, 1), "choice_batches": batches(0, 1)}
+    given[which] = iter(given[which])
+    with pytest.raises(ValueError, match=f"{which}: an iterator can be gone through once only"):
+        search(build(), **given, loss=cross_entropy, epochs=2, choices_from=1)
 
 
 def test_a_search_learns_and_the_same_seed_finds_the_same():
