@@ -34,7 +34,8 @@ class PlainFCN(Network):
         kernel_size: Kernel along each axis, odd.
         norm: ``auto`` is a group norm.
         checkpoint: Whether training keeps the maps of some sqrt(depth) layers only, and computes
-            the others again for the gradient: about a third more time, much less memory.
+            the others again for the gradient: about a third more time, much less memory. Not
+            with ``batch``, whose running statistics would count every image twice.
         spacing: Distance of neighbouring voxels per axis. Along an axis whose voxels are n times as
             long as the shortest, only one layer in n looks at neighbours, so that the network
             sees about the same length along each.
@@ -43,8 +44,8 @@ class PlainFCN(Network):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: There is no layer, the kernel is even, or a spacing is not one positive length
-            per axis.
+        ValueError: There is no layer, the kernel is even, a spacing is not one positive length per
+            axis, or ``checkpoint`` meets a norm of ``batch``.
     """
 
     def __init__(
@@ -65,6 +66,11 @@ class PlainFCN(Network):
             raise ValueError(f"channels and depth are 1 or more, got {channels} and {depth}")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is odd, so that the grid is kept; got {kernel_size}")
+        if checkpoint and norm == "batch":
+            raise ValueError(
+                'norm "batch" with checkpoint would count every image twice in its running '
+                'statistics; set norm to "group", or checkpoint to false'
+            )
         lengths = tuple(spacing or (1.0,) * spatial_dims)
         if len(lengths) != spatial_dims or min(lengths) <= 0:
             raise ValueError(f"spacing is {spatial_dims} positive lengths, got {lengths}")

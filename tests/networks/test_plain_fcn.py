@@ -103,6 +103,11 @@ def test_checkpoints_keep_fewer_maps_and_give_the_same_gradient():
         torch.testing.assert_close(here, there)
 
 
+def test_checkpoints_with_a_batch_norm_are_refused():
+    with pytest.raises(ValueError, match="count every image twice"):
+        PlainFCN(2, 1, 2, norm="batch", checkpoint=True)
+
+
 def test_thick_slices_are_looked_across_by_one_layer_in_five():
     torch.manual_seed(0)
     network = PlainFCN(3, 1, 2, channels=4, depth=10, spacing=(5.0, 1.0, 1.0))
