@@ -33,8 +33,10 @@ Kernel = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 EXACT_UP_TO = 1024
 """Voxels up to which ``auto`` is exact: 32 x 32 or 10 x 10 x 10."""
-MOST_ENTRIES = 2**29
-"""Largest table of the grid, entries of 8 bytes: 4 GiB."""
+MOST_BYTES = 2**32
+"""What the grid may need, as far as it can be told beforehand: 4 GiB."""
+MOST_CELLS = 16
+"""Cells across a sigma at the most: two are within half a percent of exact."""
 WHOLE_BOX = 2**21
 """Cells up to which the grid holds empty ones, too."""
 _BLOCK = 2**22  # entries of a kernel matrix that are made at once
@@ -55,11 +57,12 @@ class DenseCRF:
         iterations: Mean-field iterations.
         method: ``exact`` sums over all pairs: a second for 64 x 64 voxels, hours for 512 x 512.
             ``grid`` is fast for any size. ``auto`` is exact up to 1024 voxels.
-        cells_per_sigma: Cells of the grid across each sigma. More are closer to exact and slower.
+        cells_per_sigma: Cells of the grid across each sigma, 16 at the most. More are closer to
+            exact and slower.
             A grid too large for empty cells has one at the most: finer ones would leave gaps.
 
     Raises:
-        ValueError: A sigma is not positive, or a weight is negative.
+        ValueError: A sigma is not positive, a weight is negative, or cells are too many.
     """
 
     bilateral_weight: float = 4.0
@@ -79,6 +82,11 @@ class DenseCRF:
             values = getattr(self, name)
             if not all(0 < value < math.inf for value in np.atleast_1d(values).tolist()):
                 raise ValueError(f"{name} must be positive and finite, got {values}")
+        if self.cells_per_sigma > MOST_CELLS:
+            raise ValueError(
+                f"cells_per_sigma is {MOST_CELLS} at the most, got {self.cells_per_sigma}; for "
+                f'what is closer to exact, take method "exact"'
+            )
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         if self.method not in ("auto", "exact", "grid"):
@@ -94,8 +102,10 @@ class DenseCRF:
         """Return class probabilities that follow the edges of the image.
 
         The work is done on the CPU in float32 (the exact sums in float64). Memory beside the
-        arguments: 8 bytes times 2^(spatial axes + channels) a voxel for the grid's table, and
-        about 8 arrays like ``probabilities``.
+        arguments: about 8 arrays like ``probabilities``, and the grid: 8 bytes times
+        2^(spatial axes + channels) a voxel, and where it holds occupied cells only (three
+        channels or more), several hundred bytes a cell, of which a noisy image has up to
+        2^(axes + channels) a voxel.
 
         Args:
             probabilities: (classes, *spatial), numbers from 0 to 1 that sum to 1; an array or a
@@ -115,7 +125,7 @@ class DenseCRF:
         spatial = given.shape[1:]
         # (voxels, classes). Softmax in float32 may say 0, from which nothing could lead back.
         start = np.maximum(np.moveaxis(given, 0, -1).reshape(-1, len(given)), 1e-8)
-        kernel = self._kernel(seen, spatial, tuple(map(float, spacing)))
+        kernel = self._kernel(seen, spatial, tuple(map(float, spacing)), len(given))
         current = start
         # Probabilities sum to 1, so that one class's message is the rest of all voxels' sum.
         total = kernel(np.ones((len(start), 1), np.float32))
@@ -155,7 +165,9 @@ class DenseCRF:
             values["sigma_intensity"] = tuple(values["sigma_intensity"])
         return cls(**values)
 
-    def _kernel(self, image: Array, spatial: tuple[int, ...], spacing: tuple[float, ...]) -> Kernel:
+    def _kernel(
+        self, image: Array, spatial: tuple[int, ...], spacing: tuple[float, ...], classes: int
+    ) -> Kernel:
         """Return the function from (voxels, classes) to the weighted sum of both kernels."""
         axes = [np.arange(n) * s for n, s in zip(spatial, spacing, strict=True)]
         positions = np.stack([p.ravel() for p in np.meshgrid(*axes, indexing="ij")])
@@ -168,7 +180,11 @@ class DenseCRF:
         kernels: list[tuple[float, Kernel]] = []
         part: Kernel
         if self.bilateral_weight:
-            part = _Exact(features) if exact else _Grid(features, spatial, self.cells_per_sigma)
+            part = (
+                _Exact(features)
+                if exact
+                else _Grid(features, spatial, self.cells_per_sigma, classes)
+            )
             kernels.append((self.bilateral_weight, part))
         if self.smooth_weight:
             part = (
@@ -265,56 +281,78 @@ class _Grid:
         spatial: Voxels along the first of these axes.
         cells: Least number of cells across a sigma, fewer where voxels are farther apart, and one
             in a large grid.
+        classes: Of the values that will be summed, for what they will need.
 
     Raises:
-        ValueError: Voxels times corners of a cell are too many.
+        ValueError: The grid is too large.
     """
 
-    def __init__(self, features: Array, spatial: Sequence[int], cells: float) -> None:
+    def __init__(self, features: Array, spatial: Sequence[int], cells: float, classes: int) -> None:
         low = features.min(1)
         extent = features.max(1) - low
-        used = np.flatnonzero(extent > 0)
+        # Over a hundredth of a sigma the kernel falls by 5e-5.
+        used = np.flatnonzero(extent > 0.01)
         counts = _cell_counts(extent, spatial, cells)
         if cells > 1 and math.prod(counts[used] + 1) > WHOLE_BOX:
             # The finer the cells, the more gaps between occupied ones.
             counts = _cell_counts(extent, spatial, 1.0)
-        voxels = features.shape[1]
-        entries = voxels * 2 ** len(used)
-        if entries > MOST_ENTRIES or math.prod(counts[used] + 1) > 2**62:
+        channels = len(features) - len(spatial)
+        box = math.prod(int(count) + 1 for count in counts[used])
+        if box > 2**62:
             raise ValueError(
-                f"{voxels} voxels with {len(features) - len(spatial)} channel(s) need a table of "
-                f"{entries * 8 / 2**30:.3g} GiB, and {MOST_ENTRIES * 8 / 2**30:.0f} is the most; "
-                f"give the CRF fewer channels, a larger spacing or a part of the image"
+                f"sigma_intensity is too small for {channels} channel(s): the grid over position "
+                f"and intensity has more cells than can be numbered; take a larger one, or give "
+                f"the CRF fewer channels"
             )
+        voxels = features.shape[1]
+        table = 8 * voxels * 2 ** len(used)
+        _check_memory(table, voxels, channels)
         corners = list(product((0, 1), repeat=len(used)))
         sides = [int(count) + 1 for count in counts[used]]
         strides = [math.prod(sides[axis + 1 :]) for axis in range(len(sides))]
-        base = np.zeros(voxels, np.int64)
+        number: Any = np.int32 if box < 2**31 else np.int64
+        base = np.zeros(voxels, number)
         fractions = []
         for axis, side, stride in zip(used, sides, strides, strict=True):
             at = (features[axis] - low[axis]) * (counts[axis] / extent[axis])
-            cell = np.minimum(at.astype(np.int64), side - 2)
-            base += cell * stride
+            cell = np.minimum(at.astype(number), side - 2)
+            base += cell * number(stride)
             fractions.append((at - cell).astype(np.float32))
-        first, where = np.unique(base, return_inverse=True)
-        offsets = np.array(corners, np.int64).reshape(len(corners), -1) @ np.array(strides, int)
-        around = first[:, None] + offsets
-        box = math.prod(sides)
-        self._whole = box <= WHOLE_BOX
-        keys = np.arange(box) if self._whole else np.unique(around)
-        table = np.searchsorted(keys, around).astype(np.int32)
-        weights = np.ones((voxels, len(corners)), np.float32)
-        for number, corner in enumerate(corners):
-            for fraction, upper in zip(fractions, corner, strict=True):
-                weights[:, number] *= fraction if upper else 1 - fraction
-        starts = np.arange(voxels + 1, dtype=np.int64) * len(corners)
-        self._share = sparse.csr_matrix(
-            (weights.ravel(), table[where].ravel(), starts), shape=(voxels, len(keys))
-        )
-        self._blurs = [
-            _blur(keys, side, stride, _taps(counts[axis] / extent[axis], fraction))
-            for axis, side, stride, fraction in zip(used, sides, strides, fractions, strict=True)
+        taps = [
+            _taps(counts[axis] / extent[axis], fraction)[:side]
+            for axis, side, fraction in zip(used, sides, fractions, strict=True)
         ]
+        self._sides = sides if box <= WHOLE_BOX else None
+        offsets = [sum(c * s for c, s in zip(corner, strides, strict=True)) for corner in corners]
+        places = np.empty((voxels, len(corners)), np.int32)
+        if self._sides is not None:
+            for index, offset in enumerate(offsets):
+                places[:, index] = base + number(offset)
+            self._bands = [_band(side, weights) for side, weights in zip(sides, taps, strict=True)]
+        else:
+            # A pair of cells is 8 bytes, and 24 more while its axis is made; a class is 5 numbers.
+            lengths = [len(weights) - 1 for weights in taps]
+            cell_bytes = 8 * sum(lengths) + 24 * max(lengths) + 20 * classes
+            first, where = np.unique(base, return_inverse=True)
+            keys = first
+            for stride in strides:
+                keys = np.union1d(keys, keys + number(stride))
+                _check_memory(table + len(keys) * cell_bytes, voxels, channels)
+            for index, offset in enumerate(offsets):
+                places[:, index] = np.searchsorted(keys, first + number(offset))[where]
+            self._blurs = [
+                (np.float32(weights[0]), _pairs(keys, side, stride, weights))
+                for side, stride, weights in zip(sides, strides, taps, strict=True)
+            ]
+        shares = np.ones((voxels, len(corners)), np.float32)
+        for index, corner in enumerate(corners):
+            for fraction, upper in zip(fractions, corner, strict=True):
+                shares[:, index] *= fraction if upper else 1 - fraction
+        starts = np.arange(voxels + 1, dtype=np.int32) * np.int32(len(corners))
+        self._share = sparse.csr_matrix(
+            (shares.ravel(), places.ravel(), starts),
+            shape=(voxels, len(keys) if self._sides is None else box),
+        )
         self._scale: NDArray[np.float32] = np.ones((voxels, 1), np.float32)
         sums = self(self._scale)
         # A voxel is its own neighbour, so a sum below one is an error of the grid.
@@ -327,20 +365,32 @@ class _Grid:
         return result
 
     def _blurred(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._sides is not None:
+            image = cells.reshape(*self._sides, -1)
+            for axis, band in enumerate(self._bands):
+                image = _along(image, axis, *band)
+            return image.reshape(cells.shape)
         there = back = cells
-        for blur in self._blurs:
-            there = blur @ there
-        if self._whole:
-            return there
-        for blur in reversed(self._blurs):
-            back = blur @ back
+        for centre, pairs in self._blurs:
+            there = centre * there + pairs @ there + pairs.T @ there
+        for centre, pairs in reversed(self._blurs):
+            back = centre * back + pairs @ back + pairs.T @ back
         return (there + back) * np.float32(0.5)
+
+
+def _check_memory(needed: int, voxels: int, channels: int) -> None:
+    if needed > MOST_BYTES:
+        raise ValueError(
+            f"{voxels} voxels with {channels} channel(s) need {needed / 2**30:.3g} GiB or more, "
+            f"and {MOST_BYTES / 2**30:.0f} is the most; give the CRF fewer channels, a larger "
+            f"sigma_intensity, a larger spacing or a part of the image"
+        )
 
 
 def _cell_counts(extent: Array, spatial: Sequence[int], cells: float) -> NDArray[np.float64]:
     """Return the number of cells along each axis."""
     counts: NDArray[np.float64] = np.maximum(np.ceil(extent * cells - 1e-6), 1)
-    # Cells smaller than a voxel would gain nothing.
+    # With a cell's corner at every voxel, positions are exact.
     counts[: len(spatial)] = np.minimum(counts[: len(spatial)], np.maximum(spatial, 2) - 1)
     return counts
 
@@ -360,39 +410,36 @@ def _taps(cells: float, fractions: NDArray[np.float32]) -> list[float]:
         Weights at 0, 1, 2, ... cells, cut where they fall below a thousandth.
     """
     spread = float(np.mean(fractions * (1 - fractions)))
-    steps = np.fft.fftfreq(256, 1 / 256)
+    count = 2 ** max(8, math.ceil(math.log2(16 * cells)))  # the Gaussian must end within
+    steps = np.fft.fftfreq(count, 1 / count)
     gaussian = np.fft.fft(np.exp(-0.5 * (steps / cells) ** 2)).real
     # At most 0.5, where all voxels lie amid two cells: that cannot be undone wholly.
-    linear = np.maximum(1 - 2 * spread * (1 - np.cos(2 * np.pi * steps / 256)), 0.1)
-    taps = np.fft.ifft(gaussian / linear).real[:128]
+    linear = np.maximum(1 - 2 * spread * (1 - np.cos(2 * np.pi * steps / count)), 0.1)
+    taps = np.fft.ifft(gaussian / linear).real[: count // 2]
     return [float(value) for value in taps[: np.flatnonzero(np.abs(taps) > 1e-3)[-1] + 1]]
 
 
-def _blur(keys: Array, side: int, stride: int, weights: Sequence[float]) -> sparse.csr_matrix:
-    """Return the matrix that blurs occupied cells along an axis.
+def _pairs(keys: Array, side: int, stride: int, weights: Sequence[float]) -> sparse.csr_matrix:
+    """Return the blur of occupied cells along an axis: of each pair, the lower cell's row.
 
     Args:
-        keys: Flat index of each cell.
+        keys: Flat index of each cell, ascending.
         side: Cells along the axis.
         stride: Step of the flat index along it.
         weights: At 0, 1, 2, ... cells.
     """
-    reach = len(weights) - 1
-    along = keys // stride % side
-    line = keys - along * stride
-    order = np.lexsort((along, line))
-    line, along = line[order], along[order]
-    result = sparse.identity(len(keys), np.float32, "csr") * np.float32(weights[0])
-    for step in range(1, min(reach, side - 1, len(keys) - 1) + 1):
-        # Sorted along the axis, a cell's neighbours stand within ``reach`` places after it.
-        apart = along[step:] - along[:-step]
-        near = np.flatnonzero((line[step:] == line[:-step]) & (apart <= reach))
-        values = np.array(weights, np.float32)[apart[near]]
-        upper = sparse.coo_matrix(
-            (values, (order[near], order[near + step])), shape=(len(keys), len(keys))
-        ).tocsr()
-        result = result + upper + upper.T.tocsr()
-    return result
+    along = keys // keys.dtype.type(stride) % keys.dtype.type(side)
+    lower, upper = [], []
+    for step in range(1, len(weights)):
+        from_here = np.flatnonzero(along < side - step)
+        wanted = keys[from_here] + keys.dtype.type(step * stride)
+        there = np.searchsorted(keys, wanted)
+        occupied = keys[np.minimum(there, len(keys) - 1)] == wanted
+        lower.append(from_here[occupied].astype(np.int32))
+        upper.append(there[occupied].astype(np.int32))
+    values = np.repeat(np.array(weights[1:], np.float32), [len(part) for part in lower])
+    both = tuple(np.concatenate([*parts, np.empty(0, np.int32)]) for parts in (lower, upper))
+    return sparse.coo_matrix((values, both), shape=(len(keys), len(keys))).tocsr()
 
 
 class _Smoothing:
@@ -405,33 +452,43 @@ class _Smoothing:
 
     def __init__(self, spatial: tuple[int, ...], sigmas: Sequence[float]) -> None:
         self._spatial = spatial
-        self._bands: list[tuple[int, NDArray[np.float32]]] = []
+        self._bands = []
         for count, sigma in zip(spatial, sigmas, strict=True):
-            reach = min(math.ceil(4 * sigma), count - 1)
-            tile = min(count, max(64, reach))
-            apart = np.arange(tile + 2 * reach)[:, None] - reach - np.arange(tile)
-            band = np.exp(-0.5 * (apart / sigma) ** 2) * (np.abs(apart) <= reach)
-            self._bands.append((reach, band.astype(np.float32)))
+            apart = np.arange(min(math.ceil(4 * sigma), count - 1) + 1)
+            self._bands.append(_band(count, np.exp(-0.5 * (apart / sigma) ** 2)))
         self._scale: NDArray[np.float32] = np.ones((math.prod(spatial), 1), np.float32)
         self._scale = self(self._scale) ** np.float32(-0.5)
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         image = (values * self._scale).reshape(*self._spatial, -1)
-        for axis, (reach, band) in enumerate(self._bands):
-            image = np.moveaxis(_banded(np.moveaxis(image, axis, -1), reach, band), -1, axis)
+        for axis, band in enumerate(self._bands):
+            image = _along(image, axis, *band)
         return image.reshape(values.shape) * self._scale
 
 
-def _banded(image: Array, reach: int, band: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the last axis times a band matrix, tile by tile; outside of the image is zero."""
-    count, (seen, tile) = image.shape[-1], band.shape
+def _band(count: int, weights: Sequence[float] | Array) -> tuple[int, NDArray[np.float32]]:
+    """Return how far weights at 0, 1, 2, ... reach, and the band matrix of one tile of an axis."""
+    reach = len(weights) - 1
+    tile = min(count, max(64, reach))
+    apart = np.abs(np.arange(tile + 2 * reach)[:, None] - reach - np.arange(tile))
+    near = np.asarray(weights, np.float32)[np.minimum(apart, reach)]
+    return reach, near * (apart <= reach)
+
+
+def _along(image: Array, axis: int, reach: int, band: NDArray[np.float32]) -> Array:
+    """Return an axis times a band matrix, tile by tile; outside of the image is zero."""
+    rows = np.moveaxis(image, axis, -1)
+    shape, count, (seen, tile) = rows.shape, rows.shape[-1], band.shape
+    rows = rows.reshape(-1, count)
+    if tile == count:
+        return np.moveaxis((rows @ band[reach : reach + count]).reshape(shape), -1, axis)
     tiles = -(-count // tile)
-    result = np.empty((*image.shape[:-1], tiles * tile), np.float32)
-    padded = np.zeros((*image.shape[:-1], tiles * tile + 2 * reach), np.float32)
-    padded[..., reach : reach + count] = image
+    result = np.empty((len(rows), tiles * tile), np.float32)
+    padded = np.zeros((len(rows), tiles * tile + 2 * reach), np.float32)
+    padded[:, reach : reach + count] = rows
     for at in range(0, tiles * tile, tile):
-        result[..., at : at + tile] = padded[..., at : at + seen] @ band
-    return result[..., :count]
+        result[:, at : at + tile] = padded[:, at : at + seen] @ band
+    return np.moveaxis(result[:, :count].reshape(shape), -1, axis)
 
 
 def _as_array(values: Any) -> NDArray[np.float32]:

@@ -1,6 +1,8 @@
 """The fully connected CRF: what is true of it, exactly and on the grid."""
 
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from scipy import ndimage
 
 from medseg.inference import DenseCRF
+from medseg.inference import crf as rooms
 from medseg.inference.crf import EXACT_UP_TO
 from medseg.inference.crf_choice import (
     CrfCase,
@@ -243,6 +246,57 @@ def test_a_voxel_whose_coarse_cells_cancel_out_is_no_outlier():
     assert np.abs(fine - coarse).mean() < 5e-3
 
 
+@pytest.mark.parametrize("box", [0, 2**21])
+def test_the_grid_is_as_symmetric_as_the_kernel(monkeypatch, box):
+    # Blurring only occupied cells is not, in one order of the axes; averaged over both it is.
+    monkeypatch.setattr(rooms, "WHOLE_BOX", box)
+    rng = np.random.default_rng(0)
+    _, image, _ = scene((20, 22), 3, noise=0.5)
+    kernel = CRF._kernel(image, (20, 22), (1.0, 1.0), 2)
+    x, y = rng.normal(size=(2, 440, 1)).astype(np.float32)
+
+    there, back = float((x * kernel(y)).sum()), float((y * kernel(x)).sum())
+
+    assert there == pytest.approx(back, rel=1e-4)
+
+
+def test_a_class_of_probability_zero_can_be_won_back():
+    # All around one voxel that is sure of another class, in an image of one intensity.
+    probabilities = np.zeros((2, 9, 9), np.float32)
+    probabilities[1], probabilities[:, 4, 4] = 1.0, (1.0, 0.0)
+
+    refined = DenseCRF(40.0, 5.0, 1.0).refine(probabilities, np.zeros((1, 9, 9)), (1, 1))
+
+    assert (refined.argmax(0) == 1).all()
+
+
+def test_there_is_no_more_than_one_cell_between_two_voxels():
+    # 10 sigmas over 5 voxels, 3 of intensity: 20 and 6 cells at two a sigma.
+    assert rooms._cell_counts(np.array([10.0, 3.0]), (5,), 2.0).tolist() == [4, 6]
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((2, 200), 60.0), ((3, 150), 25.0)])
+def test_an_axis_much_shorter_than_sigma_is_close_to_the_sums_over_all_pairs(shape, sigma):
+    probabilities, image, _ = scene(shape, coarse=2)
+    crf = replace(CRF, sigma_position=sigma)
+
+    exact, grid = (
+        replace(crf, method=method).refine(probabilities, image, (1, 1)) for method in METHODS
+    )
+
+    assert np.abs(grid - exact).mean() < 2e-3
+
+
+def test_as_many_cells_as_may_be_are_closest_to_the_sums_over_all_pairs():
+    probabilities, image, _ = scene((20, 23))
+    exact, grid = (
+        replace(CRF, method=method, cells_per_sigma=16).refine(probabilities, image, (1, 1))
+        for method in METHODS
+    )
+
+    assert np.abs(grid - exact).max() < 0.01
+
+
 def test_smoothing_alone_is_exact_but_for_its_tails():
     probabilities, image = three_classes((30, 70))
     crf = DenseCRF(bilateral_weight=0, smooth_weight=3.0, sigma_smooth=2.0)
@@ -276,9 +330,34 @@ def test_auto_is_exact_for_small_images_only():
         )
 
 
-def test_pydensecrf_agrees():
-    crf = pytest.importorskip("pydensecrf.densecrf")
+def test_pydensecrf_has_agreed():
+    # Made by pydensecrf2 1.1, once, with ``with_pydensecrf``: (2, 40, 42).
+    stored = np.load(Path(__file__).with_name("pydensecrf2_1.1.npz"))
     probabilities, image, _ = scene((40, 42))
+    np.testing.assert_allclose(probabilities, stored["probabilities"], atol=1e-6)
+    np.testing.assert_allclose(image, stored["image"], atol=1e-6)
+
+    ours = DenseCRF(4.0, 8.0, 0.4, 1.0, 1.0, method="exact").refine(probabilities, image, (1, 1))
+
+    # The lattice of pydensecrf is an approximation, too.
+    assert np.abs(ours - stored["refined"]).mean() < 2e-3
+    assert np.mean(ours.argmax(0) != stored["refined"].argmax(0)) < 2e-3
+    assert np.abs(ours - probabilities).mean() > 0.05, "there was something to do"
+
+
+def test_pydensecrf_agrees():
+    probabilities, image, _ = scene((40, 42))
+
+    found = with_pydensecrf(probabilities, image)
+
+    ours = DenseCRF(4.0, 8.0, 0.4, 1.0, 1.0, method="exact").refine(probabilities, image, (1, 1))
+    assert np.abs(ours - found).mean() < 2e-3
+    assert np.mean(ours.argmax(0) != found.argmax(0)) < 2e-3
+
+
+def with_pydensecrf(probabilities, image):
+    """Return what pydensecrf makes of it with the weights 4 and 1 and the sigmas 8, 0.4 and 1."""
+    crf = pytest.importorskip("pydensecrf.densecrf")
     places = np.stack(np.meshgrid(*map(np.arange, (40, 42)), indexing="ij")).reshape(2, -1)
     theirs = crf.DenseCRF(40 * 42, 2)
     theirs.setUnaryEnergy(np.ascontiguousarray(-np.log(probabilities.reshape(2, -1))))
@@ -292,13 +371,7 @@ def test_pydensecrf_agrees():
             kernel=crf.DIAG_KERNEL,
             normalization=crf.NORMALIZE_SYMMETRIC,
         )
-    found = np.array(theirs.inference(10)).reshape(probabilities.shape)
-
-    ours = DenseCRF(4.0, 8.0, 0.4, 1.0, 1.0, method="exact").refine(probabilities, image, (1, 1))
-
-    # The lattice of pydensecrf is an approximation, too.
-    assert np.abs(ours - found).mean() < 2e-3
-    assert np.mean(ours.argmax(0) != found.argmax(0)) < 2e-3
+    return np.array(theirs.inference(10)).reshape(probabilities.shape)
 
 
 # What it is good for, and what not
@@ -350,6 +423,7 @@ def test_what_was_saved_is_what_is_read():
         ({"sigma_position": 0}, "sigma_position must be positive"),
         ({"sigma_intensity": (0.1, -1.0)}, "sigma_intensity must be positive"),
         ({"iterations": 0}, "iterations must be at least 1"),
+        ({"cells_per_sigma": 16.1}, "cells_per_sigma is 16 at the most"),
         ({"method": "lattice"}, 'method is "auto", "exact" or "grid"'),
     ],
 )
@@ -393,8 +467,35 @@ def test_one_width_a_channel_or_one_for_all():
 
 def test_so_many_channels_that_the_grid_bursts_are_refused():
     image = np.random.default_rng(0).normal(size=(25, 20, 20))
-    with pytest.raises(ValueError, match=r"400 voxels with 25 channel\(s\) need a table"):
-        DenseCRF(method="grid").refine(np.full((2, 20, 20), 0.5), image, (1, 1))
+    halves = np.full((2, 20, 20), 0.5)
+
+    with pytest.raises(ValueError, match=r"400 voxels with 25 channel\(s\) need 400 GiB or more"):
+        DenseCRF(method="grid", sigma_intensity=3.0).refine(halves, image, (1, 1))
+    with pytest.raises(ValueError, match=r"sigma_intensity is too small for 25 channel\(s\)"):
+        DenseCRF(method="grid").refine(halves, image, (1, 1))
+
+
+def test_a_grid_needs_no_more_memory_than_was_foreseen(monkeypatch):
+    foreseen, check = [0], rooms._check_memory
+    monkeypatch.setattr(
+        rooms,
+        "_check_memory",
+        lambda needed, *rest: foreseen.append(needed) or check(needed, *rest),
+    )
+    monkeypatch.setattr(rooms, "WHOLE_BOX", 0)
+    probabilities, image, _ = scene((64, 64), 4, noise=1.0)
+    crf = DenseCRF(sigma_position=8.0, sigma_intensity=0.5, iterations=1)
+
+    tracemalloc.start()
+    crf.refine(probabilities, image, (1, 1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    beside = 64 * 64 * 300  # features and values of the voxels themselves
+    assert foreseen[-1] / 8 < peak < foreseen[-1] + beside
+    monkeypatch.setattr(rooms, "MOST_BYTES", foreseen[-1] - 1)
+    with pytest.raises(ValueError, match=r"4096 voxels with 4 channel\(s\) need 0\.\d+ GiB"):
+        crf.refine(probabilities, image, (1, 1))
 
 
 # Choosing on validation
@@ -463,6 +564,59 @@ def test_a_large_case_is_cut_around_its_structures():
     assert seen[0].size <= 2**16
     assert seen[0].sum() == 45
     assert seen[0].shape == (40, 40, 40)
+
+
+def part_of(reference):
+    """Return the part of the reference that the candidates are judged on."""
+    seen = []
+
+    def score(predicted, part, classes):
+        seen.append(part)
+        return [1.0]
+
+    one_hot = np.stack([reference <= 0, reference > 0]).astype(np.float32)
+    case = CrfCase(one_hot, np.zeros((1, *reference.shape)), reference, (1.0, 1.0))
+    choose_crf([lambda: case], [replace(CRF, iterations=1)], score)
+    return seen[0]
+
+
+def test_of_two_structures_far_apart_one_is_looked_at_whole():
+    reference = np.zeros((300, 2000), int)
+    reference[100:140, 50:90] = reference[100:140, 1900:1930] = 1
+
+    part = part_of(reference)
+
+    assert part.sum() == 40 * 40, "the longer border; between the two is nothing"
+    rows, columns = np.nonzero(part)
+    assert 100 < rows.mean() < 156
+    assert 60 < columns.mean() < 156, "about the middle, or as near to it as the image allows"
+
+
+def test_of_a_ring_and_of_a_structure_larger_than_the_part_the_border_is_looked_at():
+    y, x = np.mgrid[:900, :900]
+    far = np.hypot(y - 450, x - 450)
+
+    for reference in ((np.abs(far - 400) < 10).astype(int), (far < 400).astype(int)):
+        part = part_of(reference)
+        assert part.size <= 2**16
+        assert 0.01 < part.mean() < 0.99
+
+
+def test_nobodys_voxels_are_no_border():
+    reference = np.zeros((300, 1000), int)
+    reference[:, 500::2] = -1
+    reference[140:150, 20:30] = 1
+
+    assert part_of(reference).clip(0).sum() == 100
+
+
+def test_without_a_structure_there_is_nothing_to_choose_by():
+    def make():
+        background = np.stack([np.ones((12, 12)), np.zeros((12, 12))]).astype(np.float32)
+        return CrfCase(background, np.zeros((1, 12, 12)), np.zeros((12, 12), int), (1.0, 1.0))
+
+    with pytest.raises(ValueError, match="no structure to judge a CRF by"):
+        choose_crf([make], [CRF])
 
 
 def test_dice_by_hand_leaves_out_what_nobody_judged():

@@ -331,7 +331,7 @@ def test_the_crf_of_a_model_can_be_left_out():
     np.testing.assert_allclose(
         refined.probabilities(image, grid, crf=False), plain.probabilities(image, grid), atol=1e-6
     )
-    with pytest.raises(ValueError, match="the model's CRF cannot be applied: .*\\n.*--no-crf"):
+    with pytest.raises(ValueError, match=r"the model's CRF cannot be applied: .*\n.*--no-crf"):
         refined.predict(image, grid)
 
 
