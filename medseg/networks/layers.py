@@ -139,6 +139,27 @@ def resize_linear(features: Tensor, size: Sequence[int], *, align_corners: bool)
     return F.interpolate(features, size=tuple(size), mode=mode, align_corners=align_corners)
 
 
+def bin_means(features: Tensor, bins: Sequence[int]) -> Tensor:
+    """Return the means of equal parts of a map, which overlap by a cell where it doesn't divide.
+
+    The same as PyTorch's ``adaptive_avg_pool``, whose gradient is not deterministic on a GPU.
+    Means keep the map's dtype under autocast, too, as a matrix product would not.
+
+    Args:
+        features: (batch, channels, *cells).
+        bins: Parts along each axis.
+
+    Returns:
+        (batch, channels, *bins).
+    """
+    for axis, (n, count) in enumerate(zip(spatial_size(features), bins, strict=True), start=2):
+        edges = [(part * n // count, -(-(part + 1) * n // count)) for part in range(count)]
+        features = torch.cat(
+            [features.narrow(axis, a, b - a).mean(axis, keepdim=True) for a, b in edges], dim=axis
+        )
+    return features
+
+
 class Step(NamedTuple):
     """One layer along one axis, for :func:`receptive_field`."""
 

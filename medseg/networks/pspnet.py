@@ -14,12 +14,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from medseg.networks.aspp import pooled_conv
 from medseg.networks.base import NETWORKS, Network
 from medseg.networks.encoders import OutputStride, has_setting, make_encoder
 from medseg.networks.layers import (
     CONV,
     Norm,
     Step,
+    bin_means,
     conv_norm,
     init_he,
     receptive_field,
@@ -177,7 +179,7 @@ class PyramidPooling(nn.Module):
         enters: Channels of the map.
         channels: Channels of each branch.
         bins: Parts along each axis, one number a branch.
-        norm: Norm of each branch.
+        norm: Norm of each branch; a group norm stands for ``instance``.
 
     Shape:
         (batch, enters, *cells) -> (batch, enters + len(bins) * channels, *cells); the first
@@ -189,10 +191,8 @@ class PyramidPooling(nn.Module):
     ) -> None:
         super().__init__()
         self.bins = tuple(bins)
-        # An instance norm has no variance on a map of one bin.
-        pooled_norm: Norm = "group" if norm == "instance" else norm
         self.pooled = nn.ModuleList(
-            conv_norm(spatial_dims, enters, channels, 1, pooled_norm) for _ in self.bins
+            pooled_conv(spatial_dims, enters, channels, norm) for _ in self.bins
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -204,27 +204,6 @@ class PyramidPooling(nn.Module):
             # The bins tile the map from edge to edge, whatever its own corners stand for.
             branches.append(resize_linear(means, size, align_corners=False))
         return torch.cat(branches, dim=1)
-
-
-def bin_means(features: Tensor, bins: Sequence[int]) -> Tensor:
-    """Return the means of equal parts of a map, which overlap by a cell where it doesn't divide.
-
-    The same as PyTorch's ``adaptive_avg_pool``, whose gradient is not deterministic on a GPU.
-
-    Args:
-        features: (batch, channels, *cells).
-        bins: Parts along each axis.
-
-    Returns:
-        (batch, channels, *bins).
-    """
-    for axis, (n, count) in enumerate(zip(spatial_size(features), bins, strict=True), start=2):
-        shares = features.new_zeros(n, count)
-        for part in range(count):
-            first, end = part * n // count, -(-(part + 1) * n // count)
-            shares[first:end, part] = 1 / (end - first)
-        features = (features.movedim(axis, -1) @ shares).movedim(-1, axis)
-    return features
 
 
 class _Head(nn.Sequential):

@@ -6,7 +6,8 @@ from torch import nn
 
 from medseg.losses import DeepSupervision, DiceCE
 from medseg.networks import PSPNet
-from medseg.networks.pspnet import PyramidPooling, bin_means
+from medseg.networks.layers import bin_means
+from medseg.networks.pspnet import PyramidPooling
 
 TINY = {"encoder": "resnet10", "encoder_width": 4, "head_channels": 8}
 ADAPTIVE = {2: nn.functional.adaptive_avg_pool2d, 3: nn.functional.adaptive_avg_pool3d}
@@ -48,6 +49,18 @@ def test_bins_are_the_means_that_adaptive_pooling_takes(size: tuple[int, ...], b
     means = bin_means(features, (bins,) * len(size))
     assert means.shape == (2, 3, *(bins,) * len(size))
     torch.testing.assert_close(means, ADAPTIVE[len(size)](features, bins))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_bins_have_the_precision_of_the_map_under_autocast_too(dtype: torch.dtype):
+    features = 10 + torch.randn(1, 3, 11, 8, 7, generator=torch.Generator().manual_seed(0))
+    features = features.to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        means = bin_means(features, (3, 3, 3))
+    assert means.dtype == dtype
+    expected = ADAPTIVE[3](features.double(), (3, 3, 3))
+    # A rounding after each of the three axes, of a half of the last place at most.
+    assert (means.double() - expected).abs().max() <= 2 * torch.finfo(dtype).eps * expected.max()
 
 
 def test_there_are_no_more_bins_than_cells_along_an_axis():
