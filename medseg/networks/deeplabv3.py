@@ -3,14 +3,14 @@
 Source: Chen et al., arXiv:1706.05587.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from torch import Tensor
 
 from medseg.networks.aspp import ASPP, context_rates, make_head
 from medseg.networks.base import NETWORKS, Network
-from medseg.networks.dpc import DPCHead
+from medseg.networks.dpc import CITYSCAPES_TOP1, Branch, DPCHead, cell_from_settings
 from medseg.networks.encoders import check_output_stride, has_setting, make_encoder
 from medseg.networks.layers import Norm, Step, init_he, receptive_field
 from medseg.networks.topology import strides_from_spacing
@@ -48,6 +48,9 @@ class DeepLabV3(Network):
             residual encoder, and for encoders without them.
         context: ``aspp``, the published pyramid, or ``dpc``, the dense prediction cell that a
             search found to do better.
+        context_cell: The cell of a ``dpc``, for each branch its ``source`` (-1 for the features,
+            else an earlier branch) and its ``rates`` at output stride 16 or its averages' ``grid``,
+            per axis, or neither for a 1x1 convolution; None for the published one.
         aspp_rates: Dilations of the pyramid's branches at this ``output_stride``. ``auto`` are 6,
             12 and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``, rounded
             at output stride 8 whatever this one is.
@@ -64,8 +67,9 @@ class DeepLabV3(Network):
         (batch, in_channels, *spatial) -> (batch, out_channels, *spatial), logits.
 
     Raises:
-        ValueError: No such encoder, an ``output_stride`` other than 8 and 16, a rate below 1, or
-            ``aspp_rates`` for a ``dpc``.
+        ValueError: No such encoder, an ``output_stride`` other than 8 and 16, a rate below 1, a
+            ``context_cell`` that cannot be, or one for an ``aspp``, or ``aspp_rates`` for a
+            ``dpc``.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class DeepLabV3(Network):
         output_stride: Literal[8, 16] = 8,
         multi_grid: Sequence[int] | None = None,
         context: Literal["aspp", "dpc"] = "aspp",
+        context_cell: Sequence[Mapping[str, Any]] | None = None,
         aspp_rates: Literal["auto"] | Sequence[int] = "auto",
         aspp_channels: int = 256,
         image_pooling: bool = True,
@@ -108,6 +113,8 @@ class DeepLabV3(Network):
         finest = self.encoder.grid_at(8)
         self.context: ASPP | DPCHead
         if context == "aspp":
+            if context_cell is not None:
+                raise ValueError('context_cell is for the context "dpc"; an "aspp" has none')
             stated_at = finest if aspp_rates == "auto" else self.encoder.grid_at(output_stride)
             self.context = ASPP(
                 spatial_dims,
@@ -123,10 +130,14 @@ class DeepLabV3(Network):
         else:
             if aspp_rates != "auto":
                 raise ValueError('aspp_rates are for the context "aspp"; a "dpc" has its own')
+            cell: Sequence[Branch] = CITYSCAPES_TOP1
+            if context_cell is not None:
+                cell = cell_from_settings(context_cell, spatial_dims)
             self.context = DPCHead(
                 spatial_dims,
                 self.encoder.channels[-1],
                 aspp_channels,
+                cell=cell,
                 finest_stride=8,
                 built_for=finest,
                 patch_voxels=patch_voxels,

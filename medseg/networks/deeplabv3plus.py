@@ -3,7 +3,7 @@
 Source: Chen et al., ECCV 2018, arXiv:1802.02611; its encoder is that of V3, arXiv:1706.05587.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import torch
@@ -51,6 +51,9 @@ class DeepLabV3Plus(DeepLabV3):
             residual encoder, and for encoders without them.
         context: ``aspp``, the published pyramid, or ``dpc``, the dense prediction cell that a
             search found to do better.
+        context_cell: The cell of a ``dpc``, for each branch its ``source`` (-1 for the features,
+            else an earlier branch) and its ``rates`` at output stride 16 or its averages' ``grid``,
+            per axis, or neither for a 1x1 convolution; None for the published one.
         aspp_rates: Dilations of the pyramid's branches at this ``output_stride``. ``auto`` are 6,
             12 and 18 on a map of 33 cells, and in proportion on that of ``patch_voxels``, rounded
             at output stride 8 whatever this one is.
@@ -71,7 +74,8 @@ class DeepLabV3Plus(DeepLabV3):
 
     Raises:
         ValueError: No such encoder, one without a map at ``decoder_stride``, an ``output_stride``
-            other than 8 and 16, a rate below 1, or ``aspp_rates`` for a ``dpc``.
+            other than 8 and 16, a rate below 1, a ``context_cell`` that cannot be, or one for an
+            ``aspp``, or ``aspp_rates`` for a ``dpc``.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class DeepLabV3Plus(DeepLabV3):
         output_stride: Literal[8, 16] = 8,
         multi_grid: Sequence[int] | None = None,
         context: Literal["aspp", "dpc"] = "aspp",
+        context_cell: Sequence[Mapping[str, Any]] | None = None,
         aspp_rates: Literal["auto"] | Sequence[int] = "auto",
         aspp_channels: int = 256,
         image_pooling: bool = True,
@@ -108,6 +113,7 @@ class DeepLabV3Plus(DeepLabV3):
             output_stride=output_stride,
             multi_grid=multi_grid,
             context=context,
+            context_cell=context_cell,
             aspp_rates=aspp_rates,
             aspp_channels=aspp_channels,
             image_pooling=image_pooling,

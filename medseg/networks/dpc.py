@@ -7,20 +7,22 @@ Source: Chen et al., NeurIPS 2018, arXiv:1809.04184; the cell is the best of the
 Cityscapes, as released.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import product
 from math import factorial
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
-from medseg.networks.aspp import rescaled, scaled_to_patch
+from medseg.errors import nearest
+from medseg.networks.aspp import pooled_conv, rescaled, scaled_to_patch
 from medseg.networks.layers import (
     Norm,
     Step,
+    bin_means,
     conv_norm,
     resize_linear,
     spatial_conv,
@@ -29,7 +31,6 @@ from medseg.networks.layers import (
 
 _RATES = (1, 3, 6, 9, 12, 15, 18, 21)  # at output stride 16
 _GRIDS = (1, 2, 4, 8)
-_ADAPTIVE: dict[int, Callable[..., Tensor]] = {2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,14 @@ class DPCHead(nn.Module):
         channels: Channels of each branch, and of the result.
         cell: The branches, in order.
         finest_stride: Output stride along the finest axes.
-        built_for: Output stride, per axis.
+        built_for: Output stride, per axis, at which rates are rounded to whole cells; the branches
+            are dilated for it until :meth:`set_output_stride` says another.
         patch_voxels: The training patch; None for the published rates.
         norm: Norm after every convolution.
         dropout: Share of the branches' features dropped while training.
 
     Raises:
-        ValueError: A branch reads itself or a later one, or has rates for other axes.
+        ValueError: A branch reads itself or a later one, or has rates for other axes or below 1.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class DPCHead(nn.Module):
         self.built_rates: list[tuple[int, ...] | None] = []
         self.branches = nn.ModuleList()
         for number, branch in enumerate(cell):
-            _check(branch, number, spatial_dims)
+            _check(branch, number, spatial_dims, f"branch {number}")
             wide = enters if branch.source < 0 else channels
             rates = None
             part: nn.Module
@@ -153,15 +155,43 @@ class _Averages(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
-        # An instance norm has no variance on a map of one cell.
-        pooled_norm: Norm = "group" if norm == "instance" else norm
-        self.pooled = conv_norm(spatial_dims, enters, leaves, 1, pooled_norm)
+        self.pooled = pooled_conv(spatial_dims, enters, leaves, norm)
 
     def forward(self, features: Tensor) -> Tensor:
         size = spatial_size(features)
         cells = tuple(min(wanted, n) for wanted, n in zip(self.grid, size, strict=True))
-        averages = _ADAPTIVE[len(size)](features, cells)
-        return resize_linear(self.pooled(averages), size, align_corners=False)
+        averages = self.pooled(bin_means(features, cells))
+        return resize_linear(averages, size, align_corners=False)
+
+
+def cell_from_settings(cell: Sequence[Mapping[str, Any]], spatial_dims: int) -> tuple[Branch, ...]:
+    """Return the cell that a job describes.
+
+    Args:
+        cell: For each branch what :class:`Branch` has, e.g. ``{"source": -1, "rates": [1, 6]}``.
+        spatial_dims: 2 for slices, 3 for volumes.
+
+    Raises:
+        ValueError: No branch, or one that has another key or cannot be; says which.
+    """
+    if not cell:
+        raise ValueError("context_cell has one branch or more, got none")
+    known = [field.name for field in fields(Branch)]
+    branches = []
+    for number, given in enumerate(cell):
+        where = f"context_cell[{number}]"
+        for key in given:
+            if key not in known:
+                raise ValueError(f"{where}.{key}: a branch has no such key{nearest(key, known)}")
+        if "source" not in given:
+            raise ValueError(f"{where} needs a source: -1 (the features) or an earlier branch")
+        kept: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+        }
+        branch = Branch(**kept)
+        _check(branch, number, spatial_dims, where)
+        branches.append(branch)
+    return tuple(branches)
 
 
 def sample_dpc_cell(
@@ -198,13 +228,17 @@ def _for_dimension(numbers: tuple[int, ...], spatial_dims: int) -> tuple[int, ..
     return numbers if len(numbers) == spatial_dims else (min(numbers), *numbers)
 
 
-def _check(branch: Branch, number: int, spatial_dims: int) -> None:
-    if not -1 <= branch.source < number:
+def _check(branch: Branch, number: int, spatial_dims: int, where: str) -> None:
+    if not isinstance(branch.source, int) or not -1 <= branch.source < number:
         raise ValueError(
-            f"branch {number} reads -1 (the features) or an earlier branch, got {branch.source}"
+            f"{where} reads -1 (the features) or an earlier branch, got {branch.source!r}"
         )
     if branch.rates is not None and branch.grid is not None:
-        raise ValueError(f"branch {number} has rates or a grid, not both")
-    numbers = branch.rates or branch.grid
-    if numbers is not None and len(numbers) not in (2, spatial_dims):
-        raise ValueError(f"branch {number} has numbers for {spatial_dims} axes or 2, got {numbers}")
+        raise ValueError(f"{where} has rates or a grid, not both")
+    numbers = branch.grid if branch.rates is None else branch.rates
+    if numbers is None:
+        return
+    if not isinstance(numbers, tuple) or len(numbers) not in (2, spatial_dims):
+        raise ValueError(f"{where} has numbers for {spatial_dims} axes or 2, got {numbers}")
+    if any(not isinstance(n, int) or n < 1 for n in numbers):
+        raise ValueError(f"{where} has whole numbers of 1 and up, got {numbers}")

@@ -1,11 +1,13 @@
 """The dense prediction cell."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from medseg.networks import DeepLabV3Plus
+from medseg.networks import NETWORKS, DeepLabV3, DeepLabV3Plus
 from medseg.networks.dpc import (
     CITYSCAPES_TOP1,
     Branch,
@@ -126,3 +128,79 @@ def test_a_branch_that_reads_itself_or_later_ones_is_refused():
 def test_a_cell_has_no_rates_of_the_pyramid():
     with pytest.raises(ValueError, match="aspp_rates"):
         DeepLabV3Plus(2, 1, 2, context="dpc", aspp_rates=(1, 2), **TINY)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_averages_are_those_of_equal_parts_and_have_a_deterministic_gradient(spatial_dims: int):
+    cell = (Branch(-1, grid=(2, 4)),)
+    head = DPCHead(spatial_dims, 4, 4, cell=cell, built_for=(8,) * spatial_dims, norm="none")
+    seen = []
+    head.branches[0].pooled.register_forward_pre_hook(lambda _, entered: seen.append(entered[0]))
+    features = torch.randn(2, 4, *(7, 9, 10)[-spatial_dims:], requires_grad=True)
+    head(features).sum().backward()
+    adaptive = {2: nn.functional.adaptive_avg_pool2d, 3: nn.functional.adaptive_avg_pool3d}
+    expected = adaptive[spatial_dims](features, (2, 2, 4)[-spatial_dims:])
+    torch.testing.assert_close(seen[0], expected)
+    kinds, queue = set(), [seen[0].grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is not None:
+            kinds.add(node.name())
+            queue += [before for before, _ in node.next_functions]
+    assert not any("Adaptive" in kind for kind in kinds), "not deterministic on a GPU"
+
+
+CELL = [{"source": -1, "rates": [1, 6]}, {"source": 0, "grid": [2, 4]}, {"source": 1}]
+
+
+@pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3plus"])
+def test_a_job_chooses_the_cell(name: str):
+    network = NETWORKS.build(name, 2, 1, 3, context="dpc", context_cell=CELL, **TINY)
+    assert network.context.rates == [(2, 12), None, None]
+    assert network.context.sources == [-1, 0, 1]
+    assert network.context.branches[1].grid == (2, 4)
+    assert network(torch.randn(1, 1, 33, 20)).shape == (1, 3, 33, 20)
+
+
+def test_without_a_cell_it_is_the_published_one():
+    published = [{k: v for k, v in asdict(b).items() if v is not None} for b in CITYSCAPES_TOP1]
+    built, given = (
+        DeepLabV3(2, 1, 2, context="dpc", context_cell=cell, **TINY) for cell in (None, published)
+    )
+    assert given.context.rates == built.context.rates
+    given.load_state_dict(built.state_dict())
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_drawn_cell_is_a_setting(spatial_dims: int):
+    cell = [asdict(b) for b in sample_dpc_cell(np.random.default_rng(3), spatial_dims=spatial_dims)]
+    settings = {"context": "dpc", "context_cell": cell, "output_stride": 16, **TINY}
+    network = NETWORKS.build("deeplabv3", spatial_dims, 1, 2, **settings)
+    assert network.context.rates == [branch["rates"] for branch in cell]
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ([], "context_cell has one branch or more, got none"),
+        (
+            [{"source": -1, "rate": [1, 6]}],
+            r'context_cell\[0\]\.rate: .* did you mean "rates"',
+        ),
+        ([{"rates": [1, 6]}], r"context_cell\[0\] needs a source"),
+        ([{"source": 0}], r"context_cell\[0\] reads -1 .*, got 0"),
+        ([{"source": "features"}], r"context_cell\[0\] reads -1 .*, got 'features'"),
+        ([{"source": -1, "rates": [1, 0]}], r"numbers of 1 and up, got \(1, 0\)"),
+        ([{"source": -1, "grid": [0, 2]}], r"numbers of 1 and up, got \(0, 2\)"),
+        ([{"source": -1, "rates": []}], r"numbers for 2 axes or 2, got \(\)"),
+        ([{"source": -1, "rates": 6}], "numbers for 2 axes or 2, got 6"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_refused(cell, said: str):
+    with pytest.raises(ValueError, match=said):
+        DeepLabV3(2, 1, 2, context="dpc", context_cell=cell, **TINY)
+
+
+def test_a_pyramid_has_no_cell():
+    with pytest.raises(ValueError, match='context_cell is for the context "dpc"'):
+        DeepLabV3(2, 1, 2, context_cell=CELL, **TINY)
