@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from medseg.networks import DeepLabV3Plus
+from medseg.networks.layers import spatial_conv
 
 
 def count(network: nn.Module) -> int:
@@ -118,3 +119,24 @@ def test_xception_has_no_multi_grid():
 def test_an_unknown_encoder_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match='did you mean "resnet18"'):
         DeepLabV3Plus(2, 1, 2, encoder="resnet19")
+
+
+@pytest.mark.parametrize("rate", [1, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_the_two_steps_are_one_dense_convolution_of_fewer_weights(spatial_dims: int, rate: int):
+    """Of C channels onto C': C * 3^d and C * C' weights, instead of C * C' * 3^d."""
+    torch.manual_seed(0)
+    enters, leaves = 5, 7
+    layers = spatial_conv(spatial_dims, enters, leaves, "none", separable=True).double()
+    each, across = (part for part in layers if isinstance(part, nn.Conv2d | nn.Conv3d))
+    each.dilation = each.padding = (rate,) * spatial_dims
+    assert each.weight.numel() == enters * 3**spatial_dims
+    assert across.weight.numel() == enters * leaves
+
+    kernel = torch.einsum("oc,c...->oc...", across.weight.flatten(1), each.weight[:, 0])
+    assert kernel.numel() == enters * leaves * 3**spatial_dims
+    bias = across.weight.flatten(1) @ each.bias + across.bias
+    dense = {2: nn.functional.conv2d, 3: nn.functional.conv3d}[spatial_dims]
+    features = torch.randn(2, enters, *(9, 8, 7)[:spatial_dims]).double()
+    expected = dense(features, kernel, bias, padding=rate, dilation=rate)
+    torch.testing.assert_close(across(each(features)), expected)
