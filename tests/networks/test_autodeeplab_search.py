@@ -59,6 +59,13 @@ def test_probabilities_sum_to_one_and_none_leaves_the_levels():
     assert not beta[:, 2, 2].any()
 
 
+def test_no_choice_has_a_head_start():
+    search = build(layers=12)
+    for numbers in (search.alpha, search.beta):
+        assert 0.7e-3 < numbers.std().item() < 1.3e-3
+        assert abs(numbers.mean().item()) < 0.5e-3
+
+
 def test_weights_and_architecture_are_two_sets_of_parameters():
     search = build()
     weights = {id(part) for part in search.weight_parameters()}

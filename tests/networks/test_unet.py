@@ -33,6 +33,17 @@ def test_the_published_3d_network_has_19_million_by_its_authors_count():
     assert counted + sum(m.weight.numel() for m in raising) == 19_069_955
 
 
+def test_weights_start_normal_with_two_over_the_inputs():
+    torch.manual_seed(0)
+    network = UNetClassic(2, 1, 2, channels=(32, 64, 128))
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 11
+    for part in convolutions[1:]:  # the first has too few weights to judge
+        inputs = part.weight[0].numel()
+        assert part.weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.15)
+        assert part.bias is None or not part.bias.any()
+
+
 def test_valid_convolutions_take_572_to_388_and_132_to_44():
     with torch.device("meta"):
         flat = UNetClassic.paper(1, 2)
