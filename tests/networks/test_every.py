@@ -271,7 +271,8 @@ def bare(network: Network, side: float) -> Network:
 
     Args:
         network: Is changed.
-        side: Weight of a kernel's outer taps; the middle one, or two, have 1. Image-wide pooling gets 0.
+        side: Weight of a kernel's outer taps; the middle one, or two, have 1. Image-wide pooling
+            gets 0.
     """
     for parent in list(network.modules()):
         for key, part in list(parent.named_children()):
