@@ -117,12 +117,12 @@ def one(folder: Path) -> None:
 
 
 def table(runs: Path) -> None:
-    parts = [_HEAD.format(budget=BUDGET, machine=_machine(), torch=_torch())]
+    parts = [_HEAD.format(budget=BUDGET, machine=machine(), torch=torch_version())]
     for prefix, title in _PARTS.items():
         names = [job.stem.removeprefix(prefix) for job in sorted(JOBS.glob(f"{prefix}*.yaml"))]
         trained = {name: runs / f"{prefix}{name}.json" for name in names}
         trained = {name: _read(file) for name, file in trained.items() if file.exists()}
-        scores = {name: _scores(run) for name, run in trained.items()}
+        scores = {name: scores_of(run) for name, run in trained.items()}
         best_first = sorted(trained, key=lambda name: -scores[name]["dice"]["mean"])
         rows = [_row(prefix + name, trained[name], scores[name]) for name in best_first]
         parts.append(f"## {title.format(**_wording(scores[best_first[0]]))}\n\n{_COLUMNS}")
@@ -174,7 +174,7 @@ def _range(row: dict[str, Any], digits: int) -> str:
     return f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
 
 
-def _scores(trained: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def scores_of(trained: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the row of each metric: that of all structures, where there are several."""
     found: dict[str, dict[str, Any]] = {}
     for row in trained["test"]["summary"]:
@@ -206,14 +206,14 @@ def _trimap(runs: Path, name: str) -> dict[str, tuple[float, float, float]]:
         }
 
 
-def _machine() -> str:
+def machine() -> str:
     names = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
     return f"{os.cpu_count()} cores of an {names[0].partition(':')[2].strip()}, {platform.system()}"
 
 
-def _torch() -> str:
+def torch_version() -> str:
     import torch
 
     return torch.__version__
