@@ -6,8 +6,11 @@
 Every measurement is a process of its own; the programs take turns, `--rounds` times. CPU seconds
 are medians; memory is the peak above what the process held after its imports. A program that is not
 installed, or a case that would take longer than `--longest`, is left out, and the reason printed.
-dlsia is measured where it can be imported, e.g. `pip install --no-deps dlsia --target DIR` and
-PYTHONPATH=DIR; so is dmpelt/msdnet, 2D only (its package comes from conda-forge).
+Other programs are measured where they can be imported, from folders of their own on PYTHONPATH:
+dlsia (`pip install --no-deps dlsia --target DIR`; where torchvision, plotly and einops are missing,
+empty its `core/networks/__init__.py` and put an empty torchvision beside it: its MS-D uses neither)
+and dmpelt/msdnet (2D only; its package comes from conda-forge, or from its source: compile
+`msdnet/operations.c` to `msdnet/libcoperations.so` with `gcc -std=c99 -O3 -fopenmp -fPIC -shared`).
 """
 
 import argparse
@@ -163,16 +166,17 @@ def msdnet_steps(side: int, depth: int) -> tuple[Any, Any]:
     import msdnet
     import numpy as np
 
-    network = msdnet.network.MSDNet(depth, msdnet.dilations.IncrementDilations(10), 1, 2, gpu=False)
+    dilations = msdnet.dilations.IncrementDilations(10)
+    network = msdnet.network.SegmentationMSDNet(depth, dilations, 1, 2, gpu=False)
     network.initialize()
     image = np.random.default_rng(0).standard_normal((1, side, side)).astype(np.float32)
-    target = np.zeros((2, side, side), np.float32)
-    target[0] = 1
-    loss = msdnet.loss.CrossEntropyLoss()
+    labels = np.zeros((2, side, side), np.float32)
+    labels[0] = 1
 
     def train() -> None:
         network.gradient_zero()
-        network.train(image, target, loss)
+        network.backward(network.forward(image) - labels)
+        network.gradient()
 
     return train, lambda: network.forward(image)
 

@@ -165,7 +165,9 @@ def plot(found: dict[str, Any], path: Path) -> None:
                 for seed in SEEDS:
                     if trained := found.get(few_slices(network, slices, seed).name):
                         points.setdefault(slices, []).append(scores_of(trained)[metric]["mean"])
-            axis.plot(points, [mean(v) for v in points.values()], "-", color=colour, label=network)
+            axis.plot(
+                list(points), [mean(v) for v in points.values()], "-", color=colour, label=network
+            )
             for slices, values in points.items():
                 axis.plot([slices] * len(values), values, "o", color=colour)
         axis.set_xscale("log", base=2)
@@ -173,7 +175,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
         axis.set_xlabel("training slices")
         axis.set_ylabel(f"{label}, 6 test slices")
         axis.grid(True, alpha=0.3)
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(f"Membranes (ISBI 2012), {BUDGET} of processor time each; a dot is a seed")
     figure.savefig(path, dpi=110)
 
