@@ -1,10 +1,14 @@
 """The GPU kernels of MS-D compute what ``reference`` does.
 
-Where there is no GPU, ``TRITON_INTERPRET=1`` runs them on the CPU, slowly: small images only.
+Where there is no GPU, ``TRITON_INTERPRET=1`` runs them on the CPU, slowly: small images only. The
+configurations that are drawn are 200 on a GPU; in the interpreter 3 small ones.
 """
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as how
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from medseg.networks import MSDNet
@@ -15,6 +19,7 @@ pytestmark = [
     pytest.mark.skipif(bool(gpu.obstacle()), reason=gpu.obstacle() or "runs"),
 ]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+EXAMPLES, LONGEST, DEEPEST = (200, 40, 24) if DEVICE == "cuda" else (3, 4, 4)
 
 
 def pair(spatial_dims: int, **settings) -> tuple[MSDNet, MSDNet]:
@@ -48,9 +53,47 @@ def test_logits_and_gradients_are_those_of_the_reference(size, settings, padding
     monkeypatch.setattr(gpu, "_CHUNK", 1)
     reference, network = pair(len(size) - 1, padding_mode=padding_mode, **settings)
     image = torch.randn(size[0], 2, *size[1:], device=DEVICE)
-    expected, found = slopes(reference, image), slopes(network, image)
+    assert_same(slopes(reference, image), slopes(network, image))
+
+
+def assert_same(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     for key, values in expected.items():
         assert (found[key] - values).abs().max() <= 1e-4 * values.abs().max() + 1e-6, key
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> tuple[tuple[int, ...], dict]:
+    """The size of an image, batch first, and the settings of a network."""
+    spatial_dims = draw(st.sampled_from([2, 3]))
+    reflect, width = draw(st.booleans()), draw(st.integers(1, 3))
+    size = [draw(st.integers(2 if reflect else 1, LONGEST)) for _ in range(spatial_dims)]
+    step = st.integers(1, 7)
+    dilation = step | st.lists(step, min_size=spatial_dims, max_size=spatial_dims)
+    return (draw(st.integers(1, 2)), *size), {
+        "depth": draw(st.integers(1, max(DEEPEST // (spatial_dims - 1) // width, 1))),
+        "width": width,
+        "dilations": draw(st.none() | st.lists(dilation, min_size=1, max_size=3)),
+        "padding_mode": "reflect" if reflect else "zeros",
+    }
+
+
+@how(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+@given(configurations(), st.sampled_from(["contiguous", "channels last", "strided"]))
+def test_drawn_configurations_are_those_of_the_reference(configuration, layout: str):
+    size, settings = configuration
+    reference, network = pair(len(size) - 1, **settings)
+    image = torch.randn(size[0], 2, *size[1:], device=DEVICE)
+    if layout == "channels last":
+        last = {4: torch.channels_last, 5: torch.channels_last_3d}[image.dim()]
+        image = image.contiguous(memory_format=last)
+    elif layout == "strided":
+        image = image.repeat_interleave(2, -1)[..., ::2]
+    assert_same(slopes(reference, image), slopes(network, image))
 
 
 def test_planes_are_bfloat16_under_autocast_and_sums_are_not(monkeypatch):
