@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.data.channels import pick_channels
 from medseg.errors import MedsegError
 from medseg.geometry import Unit
 from medseg.images import Image, read_image, read_labels
@@ -37,7 +38,7 @@ class Reading:
     """How the files are to be understood where they do not say it themselves.
 
     Args:
-        channels: Names of the channels, in order.
+        channels: Names of the channels: those that a file names itself, else in the file's order.
         axes: Axes of the image files, e.g. ``CZYX``; None where the files say it.
         label_axes: Axes of the label files, likewise.
         spacing: Pixel size in array order, for files that carry none.
@@ -54,8 +55,8 @@ class Reading:
         """Read a case's image with all its channels.
 
         Raises:
-            MedsegError: A file is unreadable, channels lie on different grids, or their number is
-                not the card's.
+            MedsegError: A file is unreadable, channels lie on different grids, or are not those
+                that the card names.
         """
         parts = [
             read_image(file, axes=self.axes, spacing=self.spacing, unit=self.unit)
@@ -68,10 +69,13 @@ class Reading:
                     f"  {case.images[0].name}   {parts[0].grid.describe()}\n"
                     f"  {file.name}   {part.grid.describe()}"
                 )
-        array = np.concatenate([part.channels_first for part in parts])
+        if len(parts) == 1:
+            array = pick_channels(case.name, parts[0], self.channels)
+        else:
+            array = np.concatenate([part.channels_first for part in parts])
         if array.shape[0] != len(self.channels):
             raise MedsegError(
-                f"{case.name}: the image has {array.shape[0]} channel(s), the card names "
+                f"{case.name}: its files have {array.shape[0]} channel(s), the card names "
                 f"{len(self.channels)} ({', '.join(self.channels)}); correct 'channels' in the card"
             )
         axes = "C" + parts[0].axes.removeprefix("C")
