@@ -3,12 +3,14 @@
 Heavy libraries are imported inside the commands, so that ``--help`` answers at once.
 """
 
+import inspect
 import json
 import logging
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +19,9 @@ from medseg import __version__
 from medseg.errors import MedsegError
 from medseg.geometry import Length
 from medseg.tracking.store import prepare_environment
+
+if TYPE_CHECKING:
+    from medseg.jobs.setup import Setup
 
 app = typer.Typer(
     name="medseg",
@@ -86,8 +91,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
-def train(
+def _setup(
     job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
     settings: Annotated[
         list[str] | None,
@@ -123,15 +127,12 @@ def train(
             help="Name of the registered model; default: the data set's name; '' for none."
         ),
     ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train a job, judge it on the test cases, and register the model."""
+) -> "Setup":
     if time_budget is None and budget_clock != "wall":
         raise typer.BadParameter("it counts a --time-budget", param_hint="--budget-clock")
-    from medseg.jobs.show import show_trained
-    from medseg.jobs.train import train as job
+    from medseg.jobs.setup import read_setup
 
-    result = job(
+    return read_setup(
         job_file,
         settings=settings or [],
         data_root=data_root,
@@ -147,6 +148,32 @@ def train(
         register_as=register,
         console=_console(),
     )
+
+
+def _training(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the arguments and options of a training, and hand it what they set up."""
+    shared = inspect.signature(_setup).parameters
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "setup"]
+
+    def run(**given: Any) -> None:
+        setup = _setup(**{name: given.pop(name) for name in shared})
+        command(setup, **given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    signature = inspect.Signature([*shared.values(), *own])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+    return run
+
+
+@app.command()
+@_training
+def train(setup: "Setup", as_json: AsJson = False) -> None:
+    """Train a job, judge it on the test cases, and register the model."""
+    from medseg.jobs.show import show_trained
+    from medseg.jobs.train import train as job
+
+    result = job(setup)
     _print(result.as_json) if as_json else show_trained(result, Console())
 
 

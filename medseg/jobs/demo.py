@@ -9,6 +9,7 @@ from medseg.errors import MedsegError
 from medseg.jobs.check import check
 from medseg.jobs.predict import predict
 from medseg.jobs.promote import promote
+from medseg.jobs.setup import read_setup
 from medseg.jobs.show import show_check, show_predicted, show_promoted, show_trained
 from medseg.jobs.train import train
 
@@ -102,13 +103,14 @@ def demo(
     show_check(checked, console)
 
     console.rule("3. train, evaluate, register")
-    trained = train(
+    setup = read_setup(
         job,
         runs=folder / "runs",
         time_budget=60 * minutes,
         tracking_uri=store,
         console=console,
     )
+    trained = train(setup)
     show_trained(trained, console)
 
     model = str(trained.folder)

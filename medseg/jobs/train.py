@@ -1,27 +1,26 @@
 """Train a network: from a job to a judged, registered model."""
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
-from medseg import __version__
-from medseg.config import cases_of, read_job, to_yaml
-from medseg.data import Case, Split, file_digests
+from medseg.config import to_yaml
+from medseg.data import Case, Split
 from medseg.errors import MedsegError
+from medseg.evaluation import write_json
 from medseg.geometry import Unit
 from medseg.inference import Model
 from medseg.jobs.crf import check_crf, with_chosen_crf
 from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
-from medseg.jobs.fitting import How, Work, fit_model, save_model
-from medseg.jobs.parts import metric_requests, split_of
-from medseg.jobs.predict import load_model, predict_cases, torch_device
+from medseg.jobs.fitting import Work, fit_model, save_model
+from medseg.jobs.parts import metric_requests
+from medseg.jobs.predict import predict_cases
+from medseg.jobs.setup import Setup
 
 if TYPE_CHECKING:
     from medseg.tracking import TrackedRun
@@ -59,100 +58,65 @@ class Trained:
         }
 
 
-def train(
-    job_file: Path,
-    *,
-    settings: Sequence[str] = (),
-    data_root: Path | None = None,
-    runs: Path = Path("runs"),
-    time_budget: float | None = None,
-    clock: Literal["wall", "cpu"] = "wall",
-    device: Literal["auto", "cpu", "gpu"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    workers: int = 0,
-    start_from: str | None = None,
-    tracking_uri: str | None = None,
-    experiment: str | None = None,
-    register_as: str | None = None,
-    console: Console,
-) -> Trained:
+def train(setup: Setup) -> Trained:
     """Train a job, evaluate the model on the test cases, and register it.
 
     The same command goes on where a stopped run was.
 
-    Args:
-        job_file: The job.
-        settings: ``key=value`` overrides.
-        data_root: Folder below which the card's root lies.
-        runs: Folder of the runs' folders.
-        time_budget: Seconds for training and validation; the job's epochs are ignored then.
-        clock: Whether these are wall time or processor time.
-        device: Where to train.
-        precision: Number format.
-        workers: Loader processes.
-        start_from: A model folder, run or ``models:/NAME/3`` whose weights are taken over first.
-        tracking_uri: The MLflow store.
-        experiment: Its experiment; the data set's name if None.
-        register_as: Name of the registered model; the data set's name if None, none if empty.
-        console: Where progress is shown.
+    Raises:
+        MedsegError: A reference or the CRF is wrong, or the run has ended already.
+    """
+    folder = setup.folder([setup.split])
+    refuse_finished(folder)
+    return train_split(setup, setup.split, folder, register_as=setup.register_as)
+
+
+def refuse_finished(folder: Path) -> None:
+    """Refuse to do again what has ended.
 
     Raises:
-        MedsegError: The job, the card or a file is wrong, or the run has ended already.
+        MedsegError: It has.
     """
-    from medseg.tracking import TrackedRun, environment, git_state
-
-    job, card, card_file = read_job(job_file, settings)
-    how = How(time_budget, clock, torch_device(device), precision, workers)
-    split = split_of(job, card, cases_of(card, card_file, data_root), job_file)
-    files = file_digests(
-        track(split.cases, "hashing files", console=console, disable=not console.is_terminal)
-    )
-    split.refuse_copies(files)
-    start = None
-    if start_from is not None:
-        start = load_model(start_from, tracking_uri=tracking_uri, device="cpu")
-    provenance = {
-        "job_hash": job.hash,
-        "split_hash": split.hash,
-        "data_sha256": _sha256(files),
-        "medseg": __version__,
-    } | ({} if start is None else {"start_from": start.weights_sha256})
-    budget = time_budget if clock == "wall" else [time_budget, clock]
-    identity = _sha256([provenance, to_yaml(card), budget])
-    folder = runs / f"{job_file.stem}-{identity[:8]}"
     if (folder / RESULT).exists():
         raise MedsegError(
             f"{folder}: this job has run on these images already; its report is "
             f"{folder / 'evaluation' / 'report.html'}\n"
             f"  change the job or its seed, or give --runs another folder"
         )
+
+
+def train_split(
+    setup: Setup, split: Split, folder: Path, *, register_as: str, parent: str | None = None
+) -> Trained:
+    """Train on a split, evaluate the model on its test cases, and register it.
+
+    Args:
+        setup: The job and how to run it.
+        split: Which cases train, choose the checkpoint and are judged.
+        folder: Of the run; one that was stopped goes on.
+        register_as: Name of the registered model; empty for none.
+        parent: The MLflow run of which this is a part.
+    """
+    job, card, console = setup.job, setup.card, setup.console
     check_references(judged_of(split)[1], card, metric_requests(job.metrics))
-    check_crf(job, job_file, card, split)
+    check_crf(job, setup.job_file, card, split)
     folder.mkdir(parents=True, exist_ok=True)
     console.print(
         f"{card.name}: {len(split.train)} cases to train, {len(split.validation)} to validate, "
         f"{len(split.test)} to test; run folder {folder}",
         markup=False,
     )
-    run = TrackedRun.start(
-        folder,
-        experiment=experiment or card.name,
-        name=folder.name,
-        tracking_uri=tracking_uri,
-        resume=(folder / "tracking.json").exists(),
-        tags={**provenance, "network": job.network.name},
-    )
-    papers = {
-        "job.yaml": to_yaml(job),
-        "card.yaml": to_yaml(card),
-        "split.json": json.dumps(split.names, indent=2),
-        "data_sha256.json": json.dumps(files, indent=2),
-    }
-    work = Work(job, job_file, card, split, provenance, how, run, console, start)
-    with run:
-        run.params({**job.model_dump(mode="json"), "time_budget_s": time_budget})
-        run.params({"environment": environment()})
-        run.tags({"git": git_state(Path(__file__).parent), "how": asdict(how)})
+    provenance = setup.provenance(split)
+    with tracked(setup, folder, tags=provenance, parent=parent) as run:
+        work = Work(
+            job, setup.job_file, card, split, provenance, setup.how, run, console, setup.start
+        )
+        papers = {
+            "job.yaml": to_yaml(job),
+            "card.yaml": to_yaml(card),
+            "split.json": json.dumps(split.names, indent=2),
+            "data_sha256.json": json.dumps(setup.files_of(split), indent=2),
+        }
         for name, text in papers.items():
             run.text(text, name)
         if not (folder / "model").is_dir():
@@ -160,13 +124,35 @@ def train(
             if job.predict.crf == "choose":
                 model = with_chosen_crf(work, model)
             save_model(model, papers, folder)
-        model = Model.load(folder / "model", how.device)
+        model = Model.load(folder / "model", setup.how.device)
         evaluated = _evaluate(work, model)
-        name = card.name if register_as is None else register_as
-        registered = _register(run, model, evaluated, name, tracking_uri)
+        registered = register_model(run, model, evaluated, register_as, setup.tracking_uri)
     result = Trained(folder, run.run_id, run.look(), registered, evaluated)
-    (folder / RESULT).write_text(json.dumps(result.as_json, indent=2) + "\n", encoding="utf-8")
+    write_json(result.as_json, folder / RESULT)
     return result
+
+
+@contextmanager
+def tracked(
+    setup: Setup, folder: Path, *, tags: Mapping[str, str], parent: str | None = None
+) -> "Iterator[TrackedRun]":
+    """Give the MLflow run of a folder, begun or gone on with, and end it."""
+    from medseg.tracking import TrackedRun, environment, git_state
+
+    nested = {} if parent is None else {"mlflow.parentRunId": parent}
+    run = TrackedRun.start(
+        folder,
+        experiment=setup.experiment,
+        name=folder.name,
+        tracking_uri=setup.tracking_uri,
+        resume=(folder / "tracking.json").exists(),
+        tags={**tags, **nested, "network": setup.job.network.name},
+    )
+    with run:
+        run.params({**setup.job.model_dump(mode="json"), "time_budget_s": setup.how.time_budget})
+        run.params({"environment": environment()})
+        run.tags({"git": git_state(Path(__file__).parent), "how": asdict(setup.how)})
+        yield run
 
 
 def judged_of(split: Split) -> tuple[str, Sequence[Case]]:
@@ -227,7 +213,7 @@ def _evaluate(work: Work, model: Model) -> Evaluated:
     return evaluated
 
 
-def _register(
+def register_model(
     run: "TrackedRun", model: Model, evaluated: Evaluated, name: str, tracking_uri: str | None
 ) -> str | None:
     """Log the model with its run and make it the next version of a name, if it has one."""
@@ -243,7 +229,3 @@ def _register(
     scores = {slug(key): value for key, value in evaluated.headline.items()}
     tags = {**model.spec.provenance, "test": scores}
     return register(uri, name, tags=tags, tracking_uri=tracking_uri).uri
-
-
-def _sha256(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
