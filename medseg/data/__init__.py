@@ -5,6 +5,7 @@
 
 from medseg.data.cases import Case, LabelMap, ObjectMap, Reading, group_of
 from medseg.data.digests import file_digests
+from medseg.data.folds import folds, thinned
 from medseg.data.layouts import LAYOUTS, find_cases
 from medseg.data.split import SPLITS, Split
 
@@ -18,5 +19,7 @@ __all__ = [
     "Split",
     "file_digests",
     "find_cases",
+    "folds",
     "group_of",
+    "thinned",
 ]

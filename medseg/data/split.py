@@ -65,10 +65,11 @@ class Split:
                     )
 
 
+# Fact ``in_order``: whether neighbours by name may look alike, so that folds of it are blocks, too.
 SPLITS: Registry[Split] = Registry("split", given=("cases",))
 
 
-@SPLITS.register("group")
+@SPLITS.register("group", in_order=False)
 def by_group(
     cases: Sequence[Case], *, test: float = 0.25, validation: float = 0.15, seed: int = 0
 ) -> Split:
@@ -85,18 +86,18 @@ def by_group(
     return _cut(cases, order, test=test, validation=validation)
 
 
-@SPLITS.register("blocks")
+@SPLITS.register("blocks", in_order=True)
 def by_blocks(cases: Sequence[Case], *, test: float = 0.25, validation: float = 0.15) -> Split:
     """Cut the cases, in the order of their names, into contiguous blocks.
 
     For slices of one stack: neighbours look alike, so they must not face each other. Training
     takes the first block, validation the next, test the last.
     """
-    groups = list(dict.fromkeys(case.group for case in sorted(cases, key=_natural)))
+    groups = list(dict.fromkeys(case.group for case in sorted(cases, key=natural_order)))
     return _cut(cases, groups[::-1], test=test, validation=validation)
 
 
-@SPLITS.register("stated")
+@SPLITS.register("stated", in_order=True)
 def as_stated(
     cases: Sequence[Case],
     *,
@@ -115,7 +116,7 @@ def as_stated(
     """
     parts = {"train": train, "validation": validation, "test": test}
     chosen = {name: _select(cases, wanted, name) for name, wanted in parts.items()}
-    return _checked(Split(**chosen))
+    return checked(Split(**chosen))
 
 
 def _cut(cases: Sequence[Case], order: Sequence[str], *, test: float, validation: float) -> Split:
@@ -133,12 +134,17 @@ def _cut(cases: Sequence[Case], order: Sequence[str], *, test: float, validation
     part_of = dict.fromkeys(order[:n_test], "test")
     part_of |= dict.fromkeys(order[n_test : n_test + n_validation], "validation")
     parts: dict[str, list[Case]] = {"train": [], "validation": [], "test": []}
-    for case in sorted(cases, key=_natural):
+    for case in sorted(cases, key=natural_order):
         parts[part_of.get(case.group, "train")].append(case)
-    return _checked(Split(**{name: tuple(part) for name, part in parts.items()}))
+    return checked(Split(**{name: tuple(part) for name, part in parts.items()}))
 
 
-def _checked(split: Split) -> Split:
+def checked(split: Split) -> Split:
+    """Return the split, if it divides no group and leaves cases to train and to validate.
+
+    Raises:
+        MedsegError: It divides a group, or a part has no case.
+    """
     seen: dict[str, str] = {}
     for part in ("train", "validation", "test"):
         for case in getattr(split, part):
@@ -168,7 +174,7 @@ def _select(cases: Sequence[Case], wanted: Sequence[str], part: str) -> tuple[Ca
         if not fits:
             raise MedsegError(f'split.{part}: "{item}" fits no case')
         chosen += [case for case in fits if case not in chosen]
-    return tuple(sorted(chosen, key=_natural))
+    return tuple(sorted(chosen, key=natural_order))
 
 
 def _number(name: str, prefix: str) -> int:
@@ -176,7 +182,7 @@ def _number(name: str, prefix: str) -> int:
     return int(rest) if rest.isdecimal() else -1
 
 
-def _natural(case: Case) -> list[tuple[int, str]]:
+def natural_order(case: Case) -> list[tuple[int, str]]:
     """Sort key in which slice 9 comes before slice 10."""
     pieces = re.split(r"(\d+)", case.name)
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
