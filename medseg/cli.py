@@ -178,6 +178,27 @@ def train(setup: "Setup", as_json: AsJson = False) -> None:
 
 
 @app.command()
+@_training
+def crossval(
+    setup: "Setup",
+    folds: Annotated[
+        int, typer.Option(min=2, help="Folds; as many as groups if there are fewer.")
+    ] = 5,
+    only: Annotated[
+        int | None,
+        typer.Option(help="Train this fold only, e.g. 2; default: all that are missing."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a job once a fold, by group, and judge each case by the model that never saw it."""
+    from medseg.jobs.crossval import crossval as job
+    from medseg.jobs.show import show_crossval
+
+    result = job(setup, folds=folds, only=only)
+    _print(result.as_json) if as_json else show_crossval(result, Console())
+
+
+@app.command()
 def predict(
     model: ModelArgument,
     inputs: Annotated[

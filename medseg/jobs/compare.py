@@ -154,7 +154,7 @@ def _shown(
     """Return the cases to show, with the first two predictions where their files are known."""
     card = read_card(card_file)
     known = {case.name: case for case in cases_of(card, card_file, data_root)}
-    first, second = [_files(folder) for folder in folders.values()][:2]
+    first, second = [files_of(folder) for folder in folders.values()][:2]
     return [
         pictured(known[name], first.get(name), card, other=second.get(name))
         for name in pick_cases(records, CASES_SHOWN)
@@ -162,7 +162,7 @@ def _shown(
     ]
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def files_of(folder: Path) -> dict[str, Path]:
     """Return the label files that an evaluation was made of, where they still are."""
     listed = folder / PREDICTIONS
     if not listed.is_file():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.config import Card, CrfSection, TrainJob, array_order, metric_settings
-from medseg.data import SPLITS, Case, LabelMap, Reading, Split
+from medseg.data import SPLITS, Case, LabelMap, Reading, Split, folds
 from medseg.errors import MedsegError
 from medseg.evaluation import MetricRequest
 from medseg.geometry import Unit
@@ -32,8 +32,7 @@ def split_of(job: TrainJob, card: Card, cases: Sequence[Case], source: Path) -> 
             f"on objects is not there yet\n  draw classes, with one for the border between cells "
             f"(background, cell, border), and train on these; medseg evaluate judges objects"
         )
-    part = job.data.split or card.split
-    name, settings = (part.name, part.settings) if part else ("group", {})
+    name, settings = _split_settings(job, card)
     try:
         split = SPLITS.build(name, cases, **settings)
     except ValueError as error:
@@ -42,6 +41,25 @@ def split_of(job: TrainJob, card: Card, cases: Sequence[Case], source: Path) -> 
         if case.labels is None:
             raise MedsegError(f"{case.name}: there is no label file for it, but the split uses it")
     return split
+
+
+def folds_of(job: TrainJob, card: Card, split: Split, count: int) -> list[Split]:
+    """Return the folds of a job's split: drawn at random, or in blocks where its split is so.
+
+    Raises:
+        MedsegError: There are too few groups, or fewer than two folds are asked for.
+    """
+    name, settings = _split_settings(job, card)
+    try:
+        seed = None if SPLITS.facts(name)["in_order"] else settings.get("seed", 0)
+        return folds(split, count, seed=seed)
+    except ValueError as error:
+        raise MedsegError(f"--folds {count}: {error}") from None
+
+
+def _split_settings(job: TrainJob, card: Card) -> tuple[str, dict[str, Any]]:
+    part = job.data.split or card.split
+    return (part.name, part.settings) if part else ("group", {})
 
 
 def preparation_of(

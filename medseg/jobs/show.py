@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medseg.evaluation import Summary
     from medseg.jobs.check import Checked
     from medseg.jobs.compare import Compared
+    from medseg.jobs.crossval import CrossValidated
     from medseg.jobs.evaluate import Evaluated
     from medseg.jobs.predict import Predicted
     from medseg.jobs.promote import Promoted
@@ -44,6 +45,26 @@ def show_trained(result: "Trained", console: Console) -> None:
             f"         medseg promote {result.registered}   makes it the champion",
             highlight=False,
         )
+
+
+def show_crossval(result: "CrossValidated", console: Console) -> None:
+    """Show each fold by the job's first metric, and all held-out cases together."""
+    headlines = {one.number: one.result["test"]["summary"][0] for one in result.folds}
+    first = next(iter(headlines.values()))
+    table = Table(
+        "fold", "train", "validate", "held out", f"{first['metric']}, {first['structure']}"
+    )
+    for one in result.folds:
+        sizes = (len(part) for part in one.split.names.values())
+        mean = headlines[one.number]["mean"]
+        cells = [*map(str, (one.number, *sizes)), "-" if mean is None else f"{mean:.4g}"]
+        table.add_row(*cells)
+    console.print(table)
+    if result.evaluated is None:
+        console.print(f"still to train: fold {', '.join(map(str, result.missing))}")
+    else:
+        show_evaluated(result.evaluated, console)
+    console.print(f"MLflow   {result.look}", highlight=False, soft_wrap=True)
 
 
 def show_evaluated(result: "Evaluated", console: Console) -> None:

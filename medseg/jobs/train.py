@@ -64,10 +64,11 @@ def train(setup: Setup) -> Trained:
     The same command goes on where a stopped run was.
 
     Raises:
-        MedsegError: A reference or the CRF is wrong, or the run has ended already.
+        MedsegError: A reference or the CRF cannot be used, or the run has ended already.
     """
     folder = setup.folder([setup.split])
     refuse_finished(folder)
+    check_before(setup, [setup.split])
     return train_split(setup, setup.split, folder, register_as=setup.register_as)
 
 
@@ -85,6 +86,18 @@ def refuse_finished(folder: Path) -> None:
         )
 
 
+def check_before(setup: Setup, splits: Sequence[Split]) -> None:
+    """Find out, before a night of work and not after it, what would fail at its end.
+
+    Raises:
+        MedsegError: A case cannot be judged, or the CRF cannot measure an image.
+    """
+    for split in splits:
+        cases = judged_of(split)[1]
+        check_references(cases, setup.card, metric_requests(setup.job.metrics))
+        check_crf(setup.job, setup.job_file, setup.card, split)
+
+
 def train_split(
     setup: Setup, split: Split, folder: Path, *, register_as: str, parent: str | None = None
 ) -> Trained:
@@ -98,8 +111,6 @@ def train_split(
         parent: The MLflow run of which this is a part.
     """
     job, card, console = setup.job, setup.card, setup.console
-    check_references(judged_of(split)[1], card, metric_requests(job.metrics))
-    check_crf(job, setup.job_file, card, split)
     folder.mkdir(parents=True, exist_ok=True)
     console.print(
         f"{card.name}: {len(split.train)} cases to train, {len(split.validation)} to validate, "
