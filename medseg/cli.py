@@ -211,6 +211,9 @@ def predict(
     ] = None,
     no_crf: Annotated[bool, typer.Option("--no-crf", help="Leave out the model's CRF.")] = False,
     probabilities: Annotated[bool, typer.Option(help="Write class probabilities, too.")] = False,
+    write: Annotated[
+        str, typer.Option(help="Write these, too: table,rois,geojson.", show_default=False)
+    ] = "",
     pixel_size: Annotated[
         str | None,
         typer.Option(help='For images that carry none, x,y[,z]: "0.25 um,0.25 um".'),
@@ -234,6 +237,7 @@ def predict(
         mirror=mirror,
         crf=not no_crf,
         probabilities=probabilities,
+        write=[name.strip() for name in write.split(",") if name.strip()],
         strict=strict,
         device=_one_of("--device", device, ("auto", "cpu", "gpu")),
         precision=_one_of("--precision", precision, ("fp32", "bf16", "fp16")),

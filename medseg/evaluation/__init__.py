@@ -36,7 +36,6 @@ from medseg.evaluation.records import (
     to_table,
     write_json,
     write_table,
-    written_whole,
 )
 from medseg.evaluation.report import write_report
 from medseg.evaluation.summary import (
@@ -86,5 +85,4 @@ __all__ = [
     "write_json",
     "write_report",
     "write_table",
-    "written_whole",
 ]

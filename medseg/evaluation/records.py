@@ -6,9 +6,7 @@ something was there to measure, which definition was used, on which grid, by whi
 
 import json
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,6 +14,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from medseg.errors import MedsegError
+from medseg.files import written_whole
 from medseg.geometry import Unit
 
 Outcome = Literal[
@@ -198,17 +197,3 @@ def write_json(content: Any, path: Path) -> None:
     text = json.dumps(content, indent=2, allow_nan=False)
     with written_whole(Path(path)) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a file to write to, which takes the place of ``path`` once it is complete.
-
-    Whoever reads meanwhile sees the old file or the new one, never half of it.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

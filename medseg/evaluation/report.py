@@ -19,7 +19,7 @@ from medseg.evaluation.figures import Projection, Slice, projections, slices
 from medseg.evaluation.intervals import FEWEST_GROUPS
 from medseg.evaluation.overlay import BLUE, YELLOW
 from medseg.evaluation.plots import charts, distributions, paired_plots
-from medseg.evaluation.records import FAILURES, Outcome, Record, written_whole
+from medseg.evaluation.records import FAILURES, Outcome, Record
 from medseg.evaluation.sizes import size_plots
 from medseg.evaluation.summary import (
     ALL_STRUCTURES,
@@ -40,6 +40,7 @@ from medseg.evaluation.wording import (
     unit_name,
     value_title,
 )
+from medseg.files import written_whole
 
 BUDGET = 10_000_000
 SHOWN = 12

@@ -21,11 +21,11 @@ from medseg.evaluation import (
     summarise,
     write_json,
     write_report,
-    written_whole,
 )
 from medseg.evaluation import (
     compare as compare_records,
 )
+from medseg.files import written_whole
 from medseg.jobs.evaluate import CASES_SHOWN, PREDICTIONS, evaluate
 from medseg.jobs.labels import pictured
 

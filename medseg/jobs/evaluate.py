@@ -31,8 +31,8 @@ from medseg.evaluation import (
     write_json,
     write_report,
     write_table,
-    written_whole,
 )
+from medseg.files import written_whole
 from medseg.geometry import Length, Unit
 from medseg.images import image_suffix, is_image_file
 from medseg.inference import ModelSpec

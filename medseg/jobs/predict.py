@@ -1,7 +1,7 @@
 """Label images with a model, each on its own grid."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ from rich.progress import track
 
 from medseg.data import Case, Reading
 from medseg.errors import MedsegError
+from medseg.exports import export
 from medseg.geometry import Length, Unit
 from medseg.images import Image, image_suffix, is_image_file, write_image, write_labels
 from medseg.inference import Model
 from medseg.inference.sliding import Precision
+from medseg.jobs.exports import check_exports, need_scores, objects_of
 
 # What a label map is written as, where the image's own format is not fit for labels.
 LABEL_SUFFIX = {".bmp": ".png", ".jpg": ".png", ".jpeg": ".png", "": ".nii.gz"}
@@ -26,16 +28,20 @@ class Predicted:
     Args:
         written: Label file of each case.
         failed: Message of each case that could not be predicted.
+        exported: What else was written of each case.
     """
 
     written: dict[str, Path]
     failed: dict[str, str]
+    exported: dict[str, list[Path]] = field(default_factory=dict)
 
     @property
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         written = {case: str(file) for case, file in self.written.items()}
-        return {"written": written, "failed": self.failed}
+        exported = {case: list(map(str, files)) for case, files in self.exported.items()}
+        more = {"exported": exported} if exported else {}
+        return {"written": written, "failed": self.failed, **more}
 
 
 def predict(
@@ -48,6 +54,7 @@ def predict(
     mirror: bool | None = None,
     crf: bool = True,
     probabilities: bool = False,
+    write: Sequence[str] = (),
     strict: bool = False,
     device: str = "auto",
     precision: Precision = "fp32",
@@ -64,6 +71,7 @@ def predict(
         mirror: Average mirrored views; None for what the model was made for.
         crf: Refine with the model's CRF, if it has one.
         probabilities: Write the probability of each class, too.
+        write: What else to write of each image, names of EXPORTS.
         strict: Stop at the first image that cannot be predicted.
         device: ``auto``, ``cpu`` or ``gpu``.
         precision: Number format of the network's arithmetic.
@@ -72,6 +80,7 @@ def predict(
     Raises:
         MedsegError: No such model, no image, or, if strict, an image that cannot be predicted.
     """
+    check_exports(write)
     cases = _cases(inputs)
     spacing, unit = _spacing(pixel_size)
     loaded = load_model(model, tracking_uri=tracking_uri, device=device)
@@ -86,6 +95,7 @@ def predict(
         mirror=mirror,
         crf=crf,
         probabilities=probabilities,
+        write=write,
         strict=strict,
         precision=precision,
         console=console,
@@ -127,6 +137,7 @@ def predict_cases(
     mirror: bool | None = None,
     crf: bool = True,
     probabilities: bool = False,
+    write: Sequence[str] = (),
     strict: bool = False,
     precision: Precision = "fp32",
     console: Console,
@@ -141,18 +152,24 @@ def predict_cases(
     output.mkdir(parents=True, exist_ok=True)
     written: dict[str, Path] = {}
     failed: dict[str, str] = {}
+    exported: dict[str, list[Path]] = {}
     how: dict[str, Any] = {"mirror": mirror, "crf": crf, "precision": precision}
     for case in track(cases, "predicting", console=console, disable=not console.is_terminal):
         try:
             image = reading.image(case)
-            if probabilities:
+            scores = None
+            if probabilities or need_scores(write):
                 scores = model.probabilities(image.channels_first, image.grid, **how)
-                write_probabilities(output / "probabilities", case, image, model, scores)
                 labels = model.labels_of(scores)
+                if probabilities:
+                    write_probabilities(output / "probabilities", case, image, model, scores)
             else:
                 labels = model.predict(image.channels_first, image.grid, **how)
             file = _label_file(case, output)
             write_labels(file, labels, image)
+            if write:
+                objects = objects_of(case.name, model.spec, labels, image.grid, scores)
+                exported[case.name] = [export(name, objects, output) for name in write]
             written[case.name] = file
         except (MedsegError, ValueError, OSError, MemoryError) as error:
             message = str(error) or type(error).__name__
@@ -160,7 +177,7 @@ def predict_cases(
             if strict:
                 raise MedsegError(failed[case.name]) from error
             console.print(f"left out: {failed[case.name]}", style="yellow", markup=False)
-    return Predicted(written, failed)
+    return Predicted(written, failed, exported)
 
 
 def _label_file(case: Case, output: Path) -> Path:

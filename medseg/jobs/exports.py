@@ -1,0 +1,55 @@
+"""Exports of a prediction: which ones are asked for, and of what."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import MedsegError, nearest
+from medseg.exports import EXPORTS, Objects
+from medseg.geometry import Grid
+from medseg.inference import ModelSpec
+
+
+def check_exports(names: Sequence[str]) -> None:
+    """Refuse what cannot be written, before anything is predicted.
+
+    Raises:
+        MedsegError: There is no such export.
+    """
+    for name in names:
+        if name not in EXPORTS:
+            raise MedsegError(f'--write: "{name}" is no export{nearest(name, EXPORTS)}')
+
+
+def need_scores(names: Sequence[str]) -> bool:
+    """Tell whether one of these exports says how sure the model was."""
+    return any(EXPORTS.facts(name)["scored"] for name in names)
+
+
+def objects_of(
+    case: str,
+    spec: ModelSpec,
+    labels: NDArray[np.integer[Any]],
+    grid: Grid,
+    scores: NDArray[np.float32] | None,
+) -> Objects:
+    """Return what a label map holds, with the structures' names.
+
+    Args:
+        case: Whose it is.
+        spec: Of the model that made it.
+        labels: As written, (*spatial).
+        grid: Their grid.
+        scores: Class probabilities, (classes, *spatial); None if nobody needs them.
+    """
+    (_, background), *structures = spec.structures.items()
+    return Objects.of(
+        case,
+        labels,
+        grid,
+        classes={value: name for name, value in structures},
+        background=background,
+        probability=None if scores is None else scores.max(0),
+    )
