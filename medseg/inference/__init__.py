@@ -2,6 +2,7 @@
 
 from medseg.inference.crf import DenseCRF
 from medseg.inference.crf_choice import CrfCase, CrfChoice, choose_crf
+from medseg.inference.ensemble import Ensemble, open_model, save_ensemble
 from medseg.inference.model import Model, ModelSpec, crf_spacing
 from medseg.inference.sliding import probabilities_of, sliding_window
 
@@ -9,10 +10,13 @@ __all__ = [
     "CrfCase",
     "CrfChoice",
     "DenseCRF",
+    "Ensemble",
     "Model",
     "ModelSpec",
     "choose_crf",
     "crf_spacing",
+    "open_model",
     "probabilities_of",
+    "save_ensemble",
     "sliding_window",
 ]

@@ -26,6 +26,7 @@ from medseg.networks import NETWORKS, Network
 from medseg.transforms import Preparation, Prepared
 
 FORMAT = "medseg-model/1"
+SPEC_FILE = "model.json"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Model:
             MedsegError: The folder is no model, is damaged, or a newer medseg made it.
         """
         folder = Path(folder)
-        spec_file, weights_file = folder / "model.json", folder / "weights.safetensors"
+        spec_file, weights_file = folder / SPEC_FILE, folder / "weights.safetensors"
         for file in (spec_file, weights_file):
             if not file.is_file():
                 raise MedsegError(f"{folder}: not a model folder, there is no {file.name}")
@@ -155,7 +156,7 @@ class Model:
         save_file(weights, weights_file)
         content = {"format": FORMAT, **asdict(self.spec), "weights_sha256": _sha256(weights_file)}
         text = json.dumps(content, indent=2) + "\n"
-        (folder / "model.json").write_text(text, encoding="utf-8")
+        (folder / SPEC_FILE).write_text(text, encoding="utf-8")
 
     def predict(
         self,
@@ -184,7 +185,7 @@ class Model:
         """
         prepared, rows = self._rows(array, grid, mirror, crf, precision)
         if prepared.resampled:
-            return self.labels_of(self.preparation.restore(_whole(rows), grid).cpu().numpy())
+            return self.labels_of(self.preparation.restore(whole(rows), grid).cpu().numpy())
         # On its own voxels the image needs no restored scores: each finished row becomes labels.
         classes = torch.cat([part.argmax(0).to(torch.int16) for part in rows])
         restored = self.preparation.restore_labels(classes[None], grid)[0]
@@ -202,7 +203,7 @@ class Model:
     ) -> NDArray[np.float32]:
         """Return class probabilities on the image's own grid, (classes, *spatial)."""
         _, rows = self._rows(array, grid, mirror, crf, precision)
-        restored: NDArray[np.float32] = self.preparation.restore(_whole(rows), grid).cpu().numpy()
+        restored: NDArray[np.float32] = self.preparation.restore(whole(rows), grid).cpu().numpy()
         return restored
 
     def prepared_probabilities(
@@ -210,7 +211,7 @@ class Model:
     ) -> tuple[Prepared, Tensor]:
         """Return the image as the network sees it, and its probabilities (classes, *prepared)."""
         prepared, rows = self._rows(array, grid, None, True, precision)
-        return prepared, _whole(rows)
+        return prepared, whole(rows)
 
     def labels_of(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """Return the label map of class probabilities (classes, *spatial)."""
@@ -243,7 +244,7 @@ class Model:
         try:
             spacing = crf_spacing(prepared.grid, unit)
             # Every voxel is every other's neighbour: the rows are needed whole.
-            return prepared, iter([dense.refine(_whole(rows), prepared.tensor, spacing)])
+            return prepared, iter([dense.refine(whole(rows), prepared.tensor, spacing)])
         except ValueError as error:
             raise ValueError(
                 f"the model's CRF cannot be applied: {error}\n"
@@ -270,7 +271,8 @@ def _crf_of(saved: Mapping[str, Any]) -> tuple[DenseCRF, Unit]:
     return DenseCRF.from_dict(settings), unit
 
 
-def _whole(rows: Iterator[Tensor]) -> Tensor:
+def whole(rows: Iterator[Tensor]) -> Tensor:
+    """Return an image whose rows are given in order."""
     return torch.cat(list(rows), dim=1)
 
 

@@ -1,6 +1,7 @@
 """Cross-validate a job: a training a fold, and one table of all cases, each judged unseen."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,19 @@ from typing import Any
 from medseg.data import Split
 from medseg.errors import MedsegError
 from medseg.evaluation import write_json
+from medseg.inference import Ensemble, save_ensemble
 from medseg.jobs.compare import files_of
 from medseg.jobs.evaluate import Evaluated, evaluate_files
 from medseg.jobs.parts import folds_of, metric_requests
 from medseg.jobs.setup import Setup
-from medseg.jobs.train import RESULT, check_before, refuse_finished, tracked, train_split
+from medseg.jobs.train import (
+    RESULT,
+    check_before,
+    refuse_finished,
+    register_model,
+    tracked,
+    train_split,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,9 @@ class CrossValidated:
         look: Where a person finds the runs.
         folds: Those that have been trained.
         missing: Numbers of those that have not.
+        untouched: Names of the job's test cases, which are in no fold.
         evaluated: The evaluation of all held-out cases; None until no fold is missing.
+        registered: The version of the folds' ensemble, ``models:/NAME/3``; None if there is none.
     """
 
     folder: Path
@@ -48,7 +59,9 @@ class CrossValidated:
     look: str
     folds: tuple[Fold, ...]
     missing: tuple[int, ...]
+    untouched: tuple[str, ...]
     evaluated: Evaluated | None
+    registered: str | None
 
     @property
     def as_json(self) -> dict[str, Any]:
@@ -59,6 +72,8 @@ class CrossValidated:
             "mlflow_look": self.look,
             "folds": [{"fold": one.number, **one.result} for one in self.folds],
             "missing": list(self.missing),
+            "untouched": list(self.untouched),
+            "registered": self.registered,
             "held_out": None if self.evaluated is None else self.evaluated.as_json,
         }
 
@@ -66,7 +81,8 @@ class CrossValidated:
 def crossval(setup: Setup, *, folds: int = 5, only: int | None = None) -> CrossValidated:
     """Train a job once for each fold, and judge every case by the model that never saw it.
 
-    The job's test cases are in no fold. Folds that have been trained are not trained again.
+    The job's test cases are in no fold. Folds that have been trained are not trained again. In the
+    end the folds' models are saved and registered as one, their ensemble.
 
     Args:
         setup: The job and how to run it; a time budget is that of one fold.
@@ -97,12 +113,24 @@ def crossval(setup: Setup, *, folds: int = 5, only: int | None = None) -> CrossV
             train_split(setup, split, of_fold, register_as="", parent=run.run_id)
         done = {n: s for n, s in enumerate(splits, 1) if (_folder(folder, n) / RESULT).exists()}
         missing = tuple(n for n in range(1, len(splits) + 1) if n not in done)
-        evaluated = None if missing else _evaluate(setup, splits, folder)
-        if evaluated is not None:
+        evaluated, registered = None, None
+        if not missing:
+            evaluated = _evaluate(setup, splits, folder)
             run.metrics({f"held_out/{key}": v for key, v in evaluated.headline.items()}, 0)
             run.file(evaluated.folder, "evaluation")
-    trained = tuple(Fold(n, split, _result(folder, n)) for n, split in done.items())
-    result = CrossValidated(folder, run.run_id, run.look(), trained, missing, evaluated)
+            model = _ensemble(setup, splits, folder)
+            name, uri = setup.register_as, setup.tracking_uri
+            registered = register_model(run, model, evaluated, name, uri, judged="held_out")
+    result = CrossValidated(
+        folder=folder,
+        run_id=run.run_id,
+        look=run.look(),
+        folds=tuple(Fold(n, split, _result(folder, n)) for n, split in done.items()),
+        missing=missing,
+        untouched=tuple(setup.split.names["test"]),
+        evaluated=evaluated,
+        registered=registered,
+    )
     if not missing:
         write_json(result.as_json, folder / RESULT)
     return result
@@ -132,6 +160,21 @@ def _evaluate(setup: Setup, splits: list[Split], folder: Path) -> Evaluated:
         },
         console=setup.console,
     )
+
+
+def _ensemble(setup: Setup, splits: list[Split], folder: Path) -> Ensemble:
+    """Return the ensemble of the folds' models, saved whole or not at all."""
+    fresh = folder / "model.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    members = {
+        _folder(fresh, n).name: _folder(folder, n) / "model" for n in range(1, len(splits) + 1)
+    }
+    provenance = {**setup.provenance(setup.split), "folds": len(splits)}
+    ensemble = save_ensemble(members, fresh, provenance=provenance)
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    fresh.rename(folder / "model")
+    return ensemble
 
 
 def _folder(folder: Path, number: int) -> Path:

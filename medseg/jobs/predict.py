@@ -13,7 +13,7 @@ from medseg.errors import MedsegError
 from medseg.exports import export
 from medseg.geometry import Length, Unit
 from medseg.images import Image, image_suffix, is_image_file, write_image, write_labels
-from medseg.inference import Model
+from medseg.inference import Model, open_model
 from medseg.inference.sliding import Precision
 from medseg.jobs.exports import check_exports, need_scores, objects_of
 
@@ -112,7 +112,7 @@ def load_model(model: str, *, tracking_uri: str | None, device: str) -> Model:
 
     of_run = Path(model) / "model"
     where = of_run if of_run.is_dir() else resolve(model, tracking_uri=tracking_uri)
-    return Model.load(where, torch_device(device))
+    return open_model(where, torch_device(device))
 
 
 def torch_device(device: str) -> str:

@@ -13,7 +13,8 @@ from rich.progress import track
 from medseg import __version__
 from medseg.config import Card, TrainJob, cases_of, read_job, to_yaml
 from medseg.data import Split, file_digests
-from medseg.inference import Model
+from medseg.errors import MedsegError
+from medseg.inference import Ensemble, Model
 from medseg.jobs.fitting import How
 from medseg.jobs.parts import split_of
 from medseg.jobs.predict import load_model, torch_device
@@ -121,6 +122,11 @@ def read_setup(
     start = None
     if start_from is not None:
         start = load_model(start_from, tracking_uri=tracking_uri, device="cpu")
+        if isinstance(start, Ensemble):
+            raise MedsegError(
+                f"--start-from {start_from}: is an ensemble of {len(start.members)} models, and a "
+                f"training begins with one: name one of its folders"
+            )
     return Setup(
         job=job,
         job_file=job_file,

@@ -37,23 +37,15 @@ def show_check(result: "Checked", console: Console) -> None:
 def show_trained(result: "Trained", console: Console) -> None:
     """Show the scores and where everything is."""
     show_evaluated(result.evaluated, console)
-    console.print(f"model    {result.folder / 'model'}", highlight=False, soft_wrap=True)
-    console.print(f"MLflow   {result.look}", highlight=False, soft_wrap=True)
-    if result.registered:
-        console.print(
-            f"version  {result.registered}\n"
-            f"         medseg promote {result.registered}   makes it the champion",
-            highlight=False,
-        )
+    _show_model(result.folder / "model", result.look, result.registered, console)
 
 
 def show_crossval(result: "CrossValidated", console: Console) -> None:
-    """Show each fold by the job's first metric, and all held-out cases together."""
+    """Show each fold by the job's first metric, all held-out cases together, and the ensemble."""
     headlines = {one.number: one.result["test"]["summary"][0] for one in result.folds}
     first = next(iter(headlines.values()))
-    table = Table(
-        "fold", "train", "validate", "held out", f"{first['metric']}, {first['structure']}"
-    )
+    score = f"{first['metric']}, {first['structure']}"
+    table = Table("fold", "train", "validate", "held out", score)
     for one in result.folds:
         sizes = (len(part) for part in one.split.names.values())
         mean = headlines[one.number]["mean"]
@@ -62,9 +54,23 @@ def show_crossval(result: "CrossValidated", console: Console) -> None:
     console.print(table)
     if result.evaluated is None:
         console.print(f"still to train: fold {', '.join(map(str, result.missing))}")
-    else:
-        show_evaluated(result.evaluated, console)
-    console.print(f"MLflow   {result.look}", highlight=False, soft_wrap=True)
+        return
+    show_evaluated(result.evaluated, console)
+    if result.untouched:
+        console.print(
+            f"for the end, in no fold: {', '.join(result.untouched)}", highlight=False, markup=False
+        )
+    _show_model(result.folder / "model", result.look, result.registered, console)
+
+
+def _show_model(model: Path, look: str, registered: str | None, console: Console) -> None:
+    console.print(f"model    {model}", highlight=False, soft_wrap=True)
+    console.print(f"MLflow   {look}", highlight=False, soft_wrap=True)
+    if registered:
+        console.print(
+            f"version  {registered}\n         medseg promote {registered}   makes it the champion",
+            highlight=False,
+        )
 
 
 def show_evaluated(result: "Evaluated", console: Console) -> None:

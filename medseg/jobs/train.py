@@ -225,9 +225,18 @@ def _evaluate(work: Work, model: Model) -> Evaluated:
 
 
 def register_model(
-    run: "TrackedRun", model: Model, evaluated: Evaluated, name: str, tracking_uri: str | None
+    run: "TrackedRun",
+    model: Model,
+    evaluated: Evaluated,
+    name: str,
+    tracking_uri: str | None,
+    *,
+    judged: str = "test",
 ) -> str | None:
-    """Log the model with its run and make it the next version of a name, if it has one."""
+    """Log the model with its run and make it the next version of a name, if it has one.
+
+    The version's tags have its scores, below what was ``judged``.
+    """
     from medseg.tracking import log_model, register, slug
 
     if not run.connected:
@@ -238,5 +247,5 @@ def register_model(
     if not name:
         return None
     scores = {slug(key): value for key, value in evaluated.headline.items()}
-    tags = {**model.spec.provenance, "test": scores}
+    tags = {**model.spec.provenance, judged: scores}
     return register(uri, name, tags=tags, tracking_uri=tracking_uri).uri

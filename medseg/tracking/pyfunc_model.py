@@ -22,14 +22,14 @@ class SegmentationModel(PythonModel):  # type: ignore[misc, unused-ignore]
     def load_context(self, context: Any) -> None:
         """Open the model folder on the device of ``model_config`` (``cpu`` unless given)."""
         try:
-            from medseg.inference.model import Model
+            from medseg.inference import open_model
         except ImportError as error:
             raise ImportError(
                 f"this model needs medseg, and it cannot be imported here ({error}); install "
                 f"medseg in this environment, and let MLflow use it: --env-manager local"
             ) from error
         settings = context.model_config or {}
-        self.model = Model.load(
+        self.model = open_model(
             Path(context.artifacts["model"]), device=settings.get("device", "cpu")
         )
 

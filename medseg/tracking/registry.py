@@ -325,8 +325,10 @@ def check_safe(folder: Path) -> None:
     Raises:
         MedsegError: A needed file is missing, or a file's format may run code when opened.
     """
-    for needed in ("model.json", "weights.safetensors"):
-        if not (folder / needed).is_file():
+    weights = "weights.safetensors"
+    # The weights of an ensemble lie in the folders of its members.
+    for needed, places in (("model.json", ("",)), (weights, ("", "*/"))):
+        if not any(any(folder.glob(f"{place}{needed}")) for place in places):
             raise MedsegError(f"{folder}: not a model folder, there is no {needed}")
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or (path.is_file() and path.suffix.lower() not in SAFE):

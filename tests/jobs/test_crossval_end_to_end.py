@@ -1,12 +1,16 @@
 """Cross-validation by the command: folds one by one, then together."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pytest
 
 from medseg.evaluation import read_table, summarise
+from medseg.images import read_image
 from tests.jobs.conftest import Study, make_discs
 from tests.jobs.test_training_end_to_end import runs_of
 
@@ -95,6 +99,53 @@ def test_the_folds_are_children_of_one_run(study):
     assert "held_out/dice/disc" in parent.data.metrics
     assert parent.data.params["folds"] == "3"
     assert {run.info.status for run in (parent, *runs.values())} == {"FINISHED"}
+
+
+def test_the_study_predicts_as_the_mean_of_its_folds_by_whatever_name(
+    study, medseg, tmp_path, monkeypatch
+):
+    images = study.root / "images"
+
+    def predicted(model, *words) -> dict[str, np.ndarray]:
+        output = tmp_path / "out"
+        shutil.rmtree(output, ignore_errors=True)
+        ran = medseg("predict", model, images, "-o", output, "--tracking-uri", study.store, *words)
+        assert ran.code == 0, ran.errors
+        return {
+            str(file.relative_to(output)): read_image(file).array
+            for file in sorted(output.rglob("*.*"))
+        }
+
+    single = [predicted(study.folder / f"fold_{n}", "--probabilities") for n in (1, 2, 3)]
+    together = predicted(study.folder, "--probabilities")
+
+    shares = [name for name in together if name.startswith("probabilities/")]
+    assert len(shares) == 12, "background and disc of six images"
+    for name in shares:
+        expected = np.mean([one[name] for one in single], axis=0)
+        np.testing.assert_allclose(together[name], expected, atol=1e-5)
+    assert study.trained["registered"] == "models:/discs/1"
+    registered = predicted("models:/discs/1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", study.store)
+    loaded = mlflow.pyfunc.load_model("models:/discs/1")
+    for name, labels in registered.items():
+        np.testing.assert_array_equal(labels, together[name])
+        image = read_image(images / name).channels_first[None].astype(np.float32)
+        np.testing.assert_array_equal(loaded.predict(image)[0], labels)
+
+
+def test_the_version_says_how_the_folds_were_judged(study):
+    version = mlflow.MlflowClient(study.store).get_model_version("discs", "1")
+
+    assert "held_out.dice/disc" in version.tags
+    assert version.tags["folds"] == "3"
+
+
+def test_a_training_begins_with_one_model_and_not_with_several(study, medseg):
+    ran = crossval(medseg, study.root, "--start-from", study.folder)
+
+    assert ran.code == 1
+    assert "is an ensemble of 3 models, and a training begins with one" in ran.errors
 
 
 def test_a_finished_study_is_not_done_again(study, medseg):
