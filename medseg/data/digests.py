@@ -20,9 +20,10 @@ def file_digests(cases: Iterable[Case]) -> dict[str, dict[str, str]]:
 
 
 def _sha256(file: Path) -> str:
-    """Return the digest of a file, or of all files of a DICOM series."""
+    """Return the digest of a file, or of all files of a DICOM series or an OME-Zarr."""
     digest = hashlib.sha256()
-    for part in sorted(file.iterdir()) if file.is_dir() else [file]:
+    inside = sorted(part for part in file.rglob("*") if part.is_file())
+    for part in inside if file.is_dir() else [file]:
         with part.open("rb") as stream:
             hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()

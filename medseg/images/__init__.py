@@ -3,9 +3,19 @@
 Importing a format's file registers its suffixes; see ``formats.py`` for how to add one.
 """
 
-from medseg.images import itk, nifti, raster, tiff  # noqa: F401 (they fill the table of formats)
-from medseg.images.formats import READERS, WRITERS, image_suffix, is_image_file, reader, writer
+from medseg.images import itk, nifti, ome_zarr, raster, tiff  # noqa: F401 (they fill the table of formats)
+from medseg.images.formats import (
+    READERS,
+    WRITERS,
+    image_name,
+    image_suffix,
+    is_image_file,
+    reader,
+    writer,
+    zarr_root,
+)
 from medseg.images.image import Image
+from medseg.images.ome_zarr import ome_zarr_level, write_ome_zarr_labels
 from medseg.images.reading import read_image, read_labels
 from medseg.images.writing import write_image, write_labels
 
@@ -13,12 +23,16 @@ __all__ = [
     "READERS",
     "WRITERS",
     "Image",
+    "image_name",
     "image_suffix",
     "is_image_file",
+    "ome_zarr_level",
     "read_image",
     "read_labels",
     "reader",
     "write_image",
     "write_labels",
+    "write_ome_zarr_labels",
     "writer",
+    "zarr_root",
 ]

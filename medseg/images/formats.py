@@ -60,23 +60,39 @@ def image_suffix(path: str | Path) -> str:
     """Return the image suffix of a name as written, ``.nii.gz`` of ``a.nii.gz``; "" if none.
 
     The longest suffix counts, so that ``cell.ome.tif`` and ``cell.tif`` are both named ``cell``.
+    What lies in an OME-Zarr has the suffix of that.
     """
-    name = Path(path).name
+    name = (zarr_root(path) or Path(path)).name
     for suffix in sorted(READERS, key=len, reverse=True):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[-len(suffix) :]
     return ""
 
 
+def zarr_root(path: str | Path) -> Path | None:
+    """Return the ``.zarr`` folder that a path is or lies in; None for any other path."""
+    path = Path(path)
+    inside = (one for one in (path, *path.parents) if one.name.lower().endswith(".zarr"))
+    return next(inside, None)
+
+
+def image_name(path: str | Path) -> str:
+    """Return the name of an image's case: ``a`` of ``a.nii.gz``, ``a_1`` of ``a.zarr/1``."""
+    path = Path(path)
+    root = zarr_root(path) or path
+    return "_".join((root.name.removesuffix(image_suffix(root)), *path.relative_to(root).parts))
+
+
 def is_image_file(path: str | Path) -> bool:
     """Tell by the name whether this is an image; hidden files (``._a.nii.gz``) are none.
 
-    A folder is an image if it directly holds a ``.dcm`` file: then it is a DICOM series.
+    A folder is an image if it directly holds a ``.dcm`` file: then it is a DICOM series. An
+    OME-Zarr is one, and so is each of its levels and labels.
     """
     path = Path(path)
     if path.name.startswith("."):
         return False
-    if path.is_dir():
+    if path.is_dir() and zarr_root(path) is None:
         return any(inner.suffix.lower() == ".dcm" for inner in path.iterdir())
     return bool(image_suffix(path))
 

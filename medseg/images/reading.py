@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
 from medseg.images.dicom import read_series
-from medseg.images.formats import Stated, reader_of
+from medseg.images.formats import Stated, reader_of, zarr_root
 from medseg.images.image import Image
 from medseg.images.trust import check_present
 
@@ -26,7 +26,7 @@ def read_image(
     unit: Unit | None = None,
     nonfinite: Literal["refuse", "keep"] = "refuse",
 ) -> Image:
-    """Read an image file, or a folder of DICOM slices.
+    """Read an image file, an OME-Zarr, or a folder of DICOM slices.
 
     Args:
         path: The file or folder.
@@ -102,7 +102,8 @@ def _read(
     if spacing is not None and unit is None:
         raise ValueError(f"spacing {spacing} has no unit; give unit=Unit.UM or another")
     check_present(path)
-    image = read_series(path, stated) if path.is_dir() else reader_of(path)(path, stated)
+    series = path.is_dir() and zarr_root(path) is None
+    image = read_series(path, stated) if series else reader_of(path)(path, stated)
     array = image.array
     if array.dtype.kind not in "buif":
         raise MedsegError(
