@@ -214,6 +214,10 @@ def predict(
     write: Annotated[
         str, typer.Option(help="Write these, too: table,rois,geojson.", show_default=False)
     ] = "",
+    zarr_labels: Annotated[
+        str,
+        typer.Option(help="Write labels of this name into each OME-Zarr, too.", show_default=False),
+    ] = "",
     pixel_size: Annotated[
         str | None,
         typer.Option(help='For images that carry none, x,y[,z]: "0.25 um,0.25 um".'),
@@ -237,6 +241,7 @@ def predict(
         mirror=mirror,
         crf=not no_crf,
         probabilities=probabilities,
+        zarr_labels=zarr_labels,
         write=[name.strip() for name in write.split(",") if name.strip()],
         strict=strict,
         device=_one_of("--device", device, ("auto", "cpu", "gpu")),

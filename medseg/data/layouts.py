@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medseg.data.cases import Case
 from medseg.errors import MedsegError
-from medseg.images import image_suffix, is_image_file
+from medseg.images import image_name, image_suffix, is_image_file, ome_zarr_level, zarr_root
 from medseg.registry import Registry
 
 LAYOUTS: Registry[list[Case]] = Registry("layout", given=("root",))
@@ -131,6 +131,41 @@ def nnunet(
         Case(case, tuple(files[i] for i in range(channels)), label_files[case], case)
         for case, files in sorted(found.items())
     ]
+
+
+@LAYOUTS.register("ome_zarr")
+def ome_zarr(
+    root: Path,
+    *,
+    images: str = ".",
+    image: str = "",
+    labels: str | None = "labels",
+    level: int = 0,
+) -> list[Case]:
+    """OME-Zarr with the labels inside: ``a.ome.zarr`` and ``a.ome.zarr/labels/nuclei``.
+
+    Args:
+        root: The data set's folder.
+        images: Folder of the ``.zarr`` folders.
+        image: Where in each of them the image lies, if it is a collection: ``0``.
+        labels: Name of the labels; None for images without labels.
+        level: Level of image and labels, 0 the finest.
+    """
+    cases, missing = [], []
+    for path in sorted(_folder(root, images).iterdir()):
+        if zarr_root(path) != path or path.name.startswith("."):
+            continue
+        name = image_name(path)
+        drawn = None if labels is None else inside(path, image) / "labels" / labels
+        if drawn is not None and not drawn.is_dir():
+            missing.append(name)
+            continue
+        finest = (inside(path, image), drawn)
+        levels = [None if part is None else ome_zarr_level(part, level) for part in finest]
+        cases.append(Case(name, (levels[0] or path,), levels[1], name))
+    if missing:
+        raise MedsegError(_alone(f"images without labels/{labels}", missing, root / images))
+    return cases
 
 
 @LAYOUTS.register("decathlon")

@@ -1,14 +1,18 @@
 """Exports of a prediction: which ones are asked for, and of what."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg import __version__
+from medseg.data import Case
 from medseg.errors import MedsegError, nearest
 from medseg.exports import EXPORTS, Objects
 from medseg.geometry import Grid
+from medseg.images import write_ome_zarr_labels, zarr_root
 from medseg.inference import ModelSpec
 
 
@@ -53,3 +57,24 @@ def objects_of(
         background=background,
         probability=None if scores is None else scores.max(0),
     )
+
+
+def check_zarr(cases: Sequence[Case], name: str) -> None:
+    """Refuse to write labels into what is no OME-Zarr, before anything is predicted.
+
+    Raises:
+        MedsegError: An image is none; names it.
+    """
+    for case in cases if name else ():
+        if zarr_root(case.images[0]) is None:
+            raise MedsegError(
+                f"--zarr-labels {name}: {case.images[0]} is no OME-Zarr; leave the option out"
+            )
+
+
+def write_into_zarr(
+    case: Case, name: str, labels: NDArray[np.integer[Any]], spec: ModelSpec
+) -> Path:
+    """Write a label map into the OME-Zarr of its image, with what made it."""
+    made_by = {"version": __version__, "model": spec.name, "provenance": dict(spec.provenance)}
+    return write_ome_zarr_labels(case.images[0], name, labels, made_by=made_by)

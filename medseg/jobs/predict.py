@@ -12,13 +12,29 @@ from medseg.data import Case, Reading
 from medseg.errors import MedsegError
 from medseg.exports import export
 from medseg.geometry import Length, Unit
-from medseg.images import Image, image_suffix, is_image_file, write_image, write_labels
+from medseg.images import (
+    Image,
+    image_name,
+    image_suffix,
+    is_image_file,
+    write_image,
+    write_labels,
+)
 from medseg.inference import Model, open_model
 from medseg.inference.sliding import Precision
-from medseg.jobs.exports import check_exports, need_scores, objects_of
+from medseg.jobs.exports import (
+    check_exports,
+    check_zarr,
+    need_scores,
+    objects_of,
+    write_into_zarr,
+)
 
 # What a label map is written as, where the image's own format is not fit for labels.
-LABEL_SUFFIX = {".bmp": ".png", ".jpg": ".png", ".jpeg": ".png", "": ".nii.gz"}
+LABEL_SUFFIX = {
+    **{".bmp": ".png", ".jpg": ".png", ".jpeg": ".png", "": ".nii.gz"},
+    **{".ome.zarr": ".ome.tif", ".zarr": ".ome.tif"},
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,7 @@ def predict(
     crf: bool = True,
     probabilities: bool = False,
     write: Sequence[str] = (),
+    zarr_labels: str = "",
     strict: bool = False,
     device: str = "auto",
     precision: Precision = "fp32",
@@ -72,6 +89,7 @@ def predict(
         crf: Refine with the model's CRF, if it has one.
         probabilities: Write the probability of each class, too.
         write: What else to write of each image, names of EXPORTS.
+        zarr_labels: Name under which the labels are written into each OME-Zarr, too.
         strict: Stop at the first image that cannot be predicted.
         device: ``auto``, ``cpu`` or ``gpu``.
         precision: Number format of the network's arithmetic.
@@ -82,6 +100,7 @@ def predict(
     """
     check_exports(write)
     cases = _cases(inputs)
+    check_zarr(cases, zarr_labels)
     spacing, unit = _spacing(pixel_size)
     loaded = load_model(model, tracking_uri=tracking_uri, device=device)
     reading = Reading(
@@ -96,6 +115,7 @@ def predict(
         crf=crf,
         probabilities=probabilities,
         write=write,
+        zarr_labels=zarr_labels,
         strict=strict,
         precision=precision,
         console=console,
@@ -138,6 +158,7 @@ def predict_cases(
     crf: bool = True,
     probabilities: bool = False,
     write: Sequence[str] = (),
+    zarr_labels: str = "",
     strict: bool = False,
     precision: Precision = "fp32",
     console: Console,
@@ -170,6 +191,9 @@ def predict_cases(
             if write:
                 objects = objects_of(case.name, model.spec, labels, image.grid, scores)
                 exported[case.name] = [export(name, objects, output) for name in write]
+            if zarr_labels:
+                inside = write_into_zarr(case, zarr_labels, labels, model.spec)
+                exported.setdefault(case.name, []).append(inside)
             written[case.name] = file
         except (MedsegError, ValueError, OSError, MemoryError) as error:
             message = str(error) or type(error).__name__
@@ -236,7 +260,7 @@ def _cases(inputs: Sequence[Path]) -> list[Case]:
             files += [file for file in sorted(path.iterdir()) if is_image_file(file)]
     if not files:
         raise MedsegError(f"{', '.join(map(str, inputs))}: no image in it that medseg can read")
-    names = [file.name.removesuffix(image_suffix(file)) for file in files]
+    names = [image_name(file) for file in files]
     for name, file in zip(names, files, strict=True):
         if names.count(name) > 1:
             raise MedsegError(f"{file}: two inputs would both be written as {name}; rename one")
