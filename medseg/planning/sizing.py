@@ -98,7 +98,7 @@ def unet_features(patch: Patch, strides: Strides, *, classes: int) -> float:
         widths.append(min(32 * 2**level, WIDEST[spatial_dims]))
     down = sum(2 * n * width for n, width in zip(voxels, widths, strict=True))
     up = sum(3 * n * width for n, width in zip(voxels[:-1], widths[:-1], strict=True))
-    return down + up + classes * voxels[0]
+    return float(down + up + classes * voxels[0])
 
 
 def plan_size(
