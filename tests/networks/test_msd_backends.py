@@ -5,10 +5,9 @@ from math import prod
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from torch import Tensor, nn
+from msd_pairs import assert_same, configurations, pair, slopes
+from torch import Tensor
 
-from medseg.networks import MSDNet
 from medseg.networks.mixed_scale_dense import backend_states
 
 RUNS = {state.name: state for state in backend_states()}
@@ -24,64 +23,16 @@ def other(name: str):
 both = pytest.mark.parametrize("backend", [other("torch"), other("cpu")])
 
 
-def pair(spatial_dims: int, backend: str, **settings) -> tuple[MSDNet, MSDNet]:
-    """The reference and another backend with the same weights, none of them zero."""
-    torch.manual_seed(0)
-    reference = MSDNet(spatial_dims, 2, 3, backend="reference", **settings).double()
-    for key, weights in reference.named_parameters():
-        connections = reference.depth * reference.width * 3**spatial_dims
-        nn.init.normal_(weights, std=connections**-0.5 if "filters" in key else 0.2)
-    network = MSDNet(spatial_dims, 2, 3, backend=backend, **settings).double()
-    network.load_state_dict(reference.state_dict())
-    return reference, network
-
-
-def slopes(network: MSDNet, image: Tensor) -> dict[str, Tensor]:
-    image = image.clone().requires_grad_()
-    logits = network(image)
-    generator = torch.Generator().manual_seed(3)
-    factors = torch.randn(logits.shape, generator=generator, dtype=torch.float64)
-    (logits * factors.to(logits.dtype)).sum().backward()
-    found = {key: weights.grad for key, weights in network.named_parameters()}
-    return {**found, "image": image.grad, "logits": logits.detach()}
-
-
-def assert_same(expected: dict[str, Tensor], found: dict[str, Tensor], tolerance: float) -> None:
-    """Outputs and all gradients agree to a tolerance of each one's largest number."""
-    assert expected.keys() == found.keys()
-    for key, values in expected.items():
-        worst = (found[key] - values).abs().max()
-        assert worst <= tolerance * values.abs().max() + 1e-30, f"{key}: {worst}"
-
-
-@st.composite
-def configurations(draw: st.DrawFn) -> tuple[tuple[int, ...], dict]:
-    """The size of an image, batch first, and the settings of a network."""
-    spatial_dims = draw(st.sampled_from([2, 3]))
-    reflect = draw(st.booleans())
-    width = draw(st.integers(1, 4))
-    longest = 40 if spatial_dims == 2 else 12
-    size = [draw(st.integers(2 if reflect else 1, longest)) for _ in range(spatial_dims)]
-    step = st.integers(1, 12)
-    dilation = step | st.lists(step, min_size=spatial_dims, max_size=spatial_dims)
-    return (draw(st.integers(1, 3)), *size), {
-        "depth": draw(st.integers(1, (24 if spatial_dims == 2 else 12) // width)),
-        "width": width,
-        "dilations": draw(st.none() | st.lists(dilation, min_size=1, max_size=4)),
-        "padding_mode": "reflect" if reflect else "zeros",
-    }
-
-
 @both
 @settings(
     max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(configurations())
 def test_logits_and_gradients_are_those_of_the_reference(backend: str, configuration):
-    size, chosen = configuration
-    reference, network = pair(len(size) - 1, backend, **chosen)
-    generator = torch.Generator().manual_seed(prod(size))
-    image = torch.randn(size[0], 2, *size[1:], generator=generator, dtype=torch.float64)
+    shape, chosen = configuration
+    reference, network = pair(len(shape) - 2, backend, in_channels=shape[1], **chosen)
+    generator = torch.Generator().manual_seed(prod(shape))
+    image = torch.randn(shape, generator=generator, dtype=torch.float64)
     expected = slopes(reference, image)
     assert_same(expected, slopes(network, image), 1e-10)
     network.zero_grad()

@@ -9,47 +9,33 @@ and mirrored at the edges. The gradient runs the same way back.
 Plain PyTorch: any device, no compiler. Of the planes only one copy is kept.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from medseg.networks.mixed_scale_dense.plan import Plan
+from medseg.networks.mixed_scale_dense.planes import (
+    image_slope,
+    lay_out,
+    logits,
+    planes_shape,
+    through_head,
+)
+
+__all__ = ["backward", "forward", "planes_shape"]
 
 _ROWS = 96  # of a block's matrix: 10 maps of 9 taps, 3 of 27
-
-
-def planes_shape(plan: Plan, batch: int, size: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape in which the planes are kept for the gradient."""
-    return (plan.planes, batch, *size)
 
 
 def forward(
     plan: Plan, image: Tensor, weights: Tensor, biases: Tensor, head: Tensor, head_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the logits (batch, classes, *spatial), and all planes (planes, batch, *spatial)."""
-    filters = plan.filters(weights)
-    enters = plan.in_channels
-    planes = image.new_empty(planes_shape(plan, image.shape[0], image.shape[2:]))
-    planes[:enters] = image.transpose(0, 1)
-    flat = planes.flatten(1)
-    mixed = _buffer(plan, planes)
-    for block in _blocks(plan):
-        known = plan.known(block[0])
-        rows = _taps(filters, block, known)
-        torch.mm(rows, flat[:known], out=mixed[: len(rows)].flatten(1))
-        for place, m in enumerate(block):
-            before = plan.known(m)
-            terms = mixed[place * plan.taps : (place + 1) * plan.taps]
-            if before > known:
-                near = _taps(filters, [m], before)[:, known:]
-                terms.flatten(1).addmm_(near, flat[known:before])
-            total = _gather(terms, plan.dilations[m], plan.reflect)
-            torch.clamp(total.add_(biases[m]), min=0, out=planes[enters + m])
-    logits = torch.addmm(head_bias[:, None], head, flat)
-    logits = logits.reshape(len(logits), *planes.shape[1:]).transpose(0, 1)
-    return logits.contiguous(), planes
+    planes = lay_out(plan, image)
+    _fill_maps(plan, planes, plan.filters(weights), biases)
+    return logits(planes, head, head_bias), planes
 
 
 def backward(
@@ -64,20 +50,28 @@ def backward(
         weights: All kernels, flat.
         head: (classes, planes).
     """
-    flat = slope.transpose(0, 1).flatten(1)
-    head_slope = flat @ planes.flatten(1).T
-    slopes = (head.T @ flat).reshape(planes.shape)
-    filters = plan.filters(weights)
+    slopes, head_slope, head_bias = through_head(slope, planes, head)
     found = torch.empty_like(weights)
-    biases = _backward_maps(plan, planes, slopes, filters, plan.filters(found))
-    image = slopes[: plan.in_channels].transpose(0, 1)
-    return (
-        image.clone(memory_format=torch.contiguous_format),
-        found,
-        biases,
-        head_slope,
-        flat.sum(1),
-    )
+    biases = _backward_maps(plan, planes, slopes, plan.filters(weights), plan.filters(found))
+    return image_slope(plan, slopes), found, biases, head_slope, head_bias
+
+
+def _fill_maps(plan: Plan, planes: Tensor, filters: list[Tensor], biases: Tensor) -> None:
+    """Compute the maps into their planes."""
+    flat = planes.flatten(1)
+    mixed = _buffer(plan, planes)
+    for block in _blocks(plan):
+        known = plan.known(block[0])
+        rows = _taps(filters, block, known)
+        torch.mm(rows, flat[:known], out=mixed[: len(rows)].flatten(1))
+        for place, m in enumerate(block):
+            before = plan.known(m)
+            terms = mixed[place * plan.taps : (place + 1) * plan.taps]
+            if before > known:
+                near = _taps(filters, [m], before)[:, known:]
+                terms.flatten(1).addmm_(near, flat[known:before])
+            total = _gather(terms, plan.dilations[m], plan.reflect)
+            torch.clamp(total.add_(biases[m]), min=0, out=planes[plan.in_channels + m])
 
 
 def _backward_maps(
@@ -88,7 +82,7 @@ def _backward_maps(
     flat, flat_slopes = planes.flatten(1), slopes.flatten(1)
     spread = _buffer(plan, planes)
     biases = planes.new_empty(plan.maps)
-    for block in reversed(list(_blocks(plan))):
+    for block in reversed(_blocks(plan)):
         known, last = plan.known(block[0]), plan.known(block[-1])
         rows = _taps(filters, block, known)
         for place, m in reversed(list(enumerate(block))):
@@ -109,11 +103,9 @@ def _backward_maps(
     return biases
 
 
-def _blocks(plan: Plan) -> Iterator[list[int]]:
-    """Yield the numbers of the maps that are computed together."""
-    size = max(_ROWS // plan.taps, 1)
-    for first in range(0, plan.maps, size):
-        yield list(range(first, min(first + size, plan.maps)))
+def _blocks(plan: Plan) -> list[range]:
+    """Return the numbers of the maps that are computed together."""
+    return list(plan.blocks(max(_ROWS // plan.taps, 1)))
 
 
 def _buffer(plan: Plan, planes: Tensor) -> Tensor:

@@ -6,19 +6,30 @@ program looks up where a voxel beyond the edge is mirrored.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from medseg.networks.mixed_scale_dense.plan import Plan
+from medseg.networks.mixed_scale_dense.planes import (
+    image_slope,
+    lay_out,
+    logits,
+    planes_shape,
+    through_head,
+)
 
-_BLOCK = 16  # planes of a product
+__all__ = ["backward", "forward", "interpreted", "obstacle", "planes_shape"]
+
+_BLOCK = 16  # planes of a product; tensor cores take no fewer
 _VOXELS = 128
 _CHUNK = 64  # blocks of voxels that one sum of the kernels' gradient runs over
+_CHUNKS = 65_535  # CUDA starts no more programs along a grid's second axis
 
 
 @cache
@@ -36,46 +47,23 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def planes_shape(plan: Plan, batch: int, size: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape in which the planes are kept for the gradient."""
-    return (plan.planes, batch, *size)
-
-
 def forward(
     plan: Plan, image: Tensor, weights: Tensor, biases: Tensor, head: Tensor, head_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits (batch, classes, *spatial), and all planes (planes, batch, *spatial)."""
-    from medseg.networks.mixed_scale_dense import gpu_kernels as kernels
+    """Return the logits (batch, classes, *spatial), and all planes (planes, batch, *spatial).
 
-    filters = plan.filters(weights)
-    planes = image.new_empty(planes_shape(plan, image.shape[0], image.shape[2:]))
-    planes[: plan.in_channels] = image.transpose(0, 1)
-    # Where planes are stored in half precision, sums that are not finished are not.
-    sums = (
-        planes if planes.dtype == torch.float32 else torch.empty_like(planes, dtype=torch.float32)
-    )
-    launch = _Launch(plan, planes)
-    for first, last in _blocks(plan):
-        begin = plan.in_channels + first if first else 0
-        for m in range(first, last):
-            end = plan.known(m)
-            own = filters[m][begin:end].flatten(1).T.contiguous()
-            launch(
-                kernels.take_one, m, planes, sums, own, biases[m : m + 1], plan.in_channels + m,
-                begin, end - begin, FRESH=not first,
-            )  # fmt: skip
-        end = plan.in_channels + last
-        for maps in _alike(plan, last, plan.maps):
-            packed = torch.stack([filters[m][begin:end].flatten(1) for m in maps])
-            launch(
-                kernels.take_many, maps[0], planes, sums, packed.permute(2, 0, 1).contiguous(),
-                biases[maps], launch.numbers(maps), len(maps), begin, end - begin,
-                FRESH=not first, PRECISION=_precision(), K=_BLOCK, S=_BLOCK,
-            )  # fmt: skip
-    flat = planes.flatten(1)
-    logits = torch.mm(head.to(flat.dtype), flat).to(biases.dtype) + head_bias[:, None]
-    logits = logits.reshape(len(logits), *planes.shape[1:]).transpose(0, 1)
-    return logits.contiguous(), planes
+    Raises:
+        ValueError: An image of more voxels than the kernels can count.
+    """
+    voxels, most = prod(image.shape[2:]), _CHUNKS * _CHUNK * _VOXELS
+    if voxels > most:
+        raise ValueError(
+            f"the triton backend of MS-D takes images of up to {most:,} voxels, got {voxels:,}: "
+            "give it parts"
+        )
+    planes = lay_out(plan, image)
+    _fill_maps(plan, planes, plan.filters(weights), biases)
+    return logits(planes, head, head_bias), planes
 
 
 def backward(
@@ -90,25 +78,47 @@ def backward(
         weights: All kernels, flat.
         head: (classes, planes).
     """
-    flat = slope.transpose(0, 1).flatten(1)
-    head_slope = (flat.to(planes.dtype) @ planes.flatten(1).T).to(head.dtype)
-    slopes = (head.T @ flat).reshape(planes.shape)
+    slopes, head_slope, head_bias = through_head(slope, planes, head)
     found, biases = torch.zeros_like(weights), weights.new_empty(plan.maps)
     filters, kernels_found = plan.filters(weights), plan.filters(found)
     launch = _Launch(plan, planes)
-    for first, last in reversed(list(_blocks(plan))):
-        begin, end = plan.in_channels + first if first else 0, plan.in_channels + last
-        for maps in _alike(plan, last, plan.maps):
+    for block in reversed(_blocks(plan)):
+        begin, end = _span(plan, block)
+        for maps in _alike(plan, block.stop):
             _give_back(launch, slopes, filters, maps, begin, end)
             _correlate(launch, slopes, kernels_found, maps, begin, end)
-        for m in range(last - 1, first - 1, -1):
+        for m in reversed(block):
             delta = slopes[plan.in_channels + m].mul_(planes[plan.in_channels + m] > 0)
             biases[m] = delta.sum()
             _give_back(launch, slopes, filters, [m], begin, plan.known(m))
             _correlate(launch, slopes, kernels_found, [m], begin, plan.known(m))
-    image = slopes[: plan.in_channels].transpose(0, 1).to(planes.dtype)
-    image = image.clone(memory_format=torch.contiguous_format)
-    return image, found, biases, head_slope, flat.sum(1)
+    return image_slope(plan, slopes).to(planes.dtype), found, biases, head_slope, head_bias
+
+
+def _fill_maps(plan: Plan, planes: Tensor, filters: list[Tensor], biases: Tensor) -> None:
+    """Compute the maps into their planes."""
+    from medseg.networks.mixed_scale_dense import gpu_kernels as kernels
+
+    # Where planes are stored in half precision, sums that are not finished are not.
+    full = planes.dtype == torch.float32
+    sums = planes if full else torch.empty_like(planes, dtype=torch.float32)
+    launch = _Launch(plan, planes)
+    for block in _blocks(plan):
+        begin, end = _span(plan, block)
+        for m in block:
+            known = plan.known(m)
+            own = filters[m][begin:known].flatten(1).T.contiguous()
+            launch(
+                kernels.take_one, m, planes, sums, own, biases[m : m + 1], plan.in_channels + m,
+                begin, known - begin, FRESH=not block.start,
+            )  # fmt: skip
+        for maps in _alike(plan, block.stop):
+            packed = torch.stack([filters[m][begin:end].flatten(1) for m in maps])
+            launch(
+                kernels.take_many, maps[0], planes, sums, packed.permute(2, 0, 1).contiguous(),
+                _chosen(biases, maps), launch.numbers(maps), len(maps), begin, end - begin,
+                FRESH=not block.start, PRECISION=_precision(), K=_BLOCK, S=_BLOCK,
+            )  # fmt: skip
 
 
 class _Launch:
@@ -118,7 +128,8 @@ class _Launch:
         self.plan = plan
         self.planes = planes
         self.batch, *self.size = planes.shape[1:]
-        self.blocks = -(-planes[0, 0].numel() // _VOXELS)
+        self.blocks = -(-prod(self.size) // _VOXELS)
+        self.places = torch.arange(plan.in_channels, plan.planes, device=planes.device)
 
     def __call__(
         self, kernel: Any, m: int, *operands: Any, grid: Any = None, **constants: Any
@@ -126,14 +137,21 @@ class _Launch:
         lacking = 3 - len(self.size)
         size = [1] * lacking + self.size
         reach = [0] * lacking + list(self.plan.reach(m, self.size))
-        kernel[grid or (self.blocks, self.batch)](
-            *operands, self.batch, *size, *reach, FLAT=lacking == 1, REFLECT=self.plan.reflect,
-            P=_VOXELS, **constants,
-        )  # fmt: skip
+        # Triton starts kernels on the current GPU, which need not be that of the planes.
+        with torch.cuda.device_of(self.planes):  # type: ignore[no-untyped-call]
+            kernel[grid or (self.blocks, self.batch)](
+                *operands, self.batch, *size, *reach, FLAT=lacking == 1, REFLECT=self.plan.reflect,
+                P=_VOXELS, **constants,
+            )  # fmt: skip
 
     def numbers(self, maps: Sequence[int]) -> Tensor:
         """Return the planes of some maps, on the device."""
-        return torch.tensor(maps, device=self.planes.device) + self.plan.in_channels
+        return _chosen(self.places, maps)
+
+
+def _chosen(values: Tensor, maps: Sequence[int]) -> Tensor:
+    """Return the values of some maps; an index made on the CPU would wait for the GPU."""
+    return torch.stack([values[m] for m in maps])
 
 
 def _give_back(
@@ -173,17 +191,20 @@ def _correlate(
             found[m][first:last] = own.reshape(found[m][first:last].shape)
 
 
-def _blocks(plan: Plan) -> Iterator[tuple[int, int]]:
-    """Yield the first map and the end of each block of whole layers."""
-    size = max(_BLOCK // plan.width, 1) * plan.width
-    for first in range(0, plan.maps, size):
-        yield first, min(first + size, plan.maps)
+def _blocks(plan: Plan) -> list[range]:
+    """Return the numbers of the maps that are finished together, whole layers."""
+    return list(plan.blocks(max(_BLOCK // plan.width, 1) * plan.width))
 
 
-def _alike(plan: Plan, first: int, last: int) -> list[list[int]]:
-    """Return the maps [first, last) in groups of one dilation, of no more than a block."""
+def _span(plan: Plan, block: range) -> tuple[int, int]:
+    """Return the first plane of a block and its end; the first block has the image's, too."""
+    return plan.in_channels + block.start if block.start else 0, plan.in_channels + block.stop
+
+
+def _alike(plan: Plan, first: int) -> list[list[int]]:
+    """Return the maps from ``first`` on in groups of one dilation, of no more than a block."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for m in range(first, last):
+    for m in range(first, plan.maps):
         groups.setdefault(plan.dilations[m], []).append(m)
     return [
         maps[start : start + _BLOCK]
@@ -194,4 +215,5 @@ def _alike(plan: Plan, first: int, last: int) -> list[list[int]]:
 
 def _precision() -> str:
     """Return the arithmetic of products of float32, as PyTorch is set."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    # Not ``allow_tf32``: reading it fails where the precision was set the newer way.
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"

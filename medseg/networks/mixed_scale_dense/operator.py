@@ -57,9 +57,9 @@ def choose_backend(device: str, dtype: torch.dtype) -> str:
 
     Args:
         device: Type of the image's device.
-        dtype: That of the planes.
+        dtype: That of the weights.
     """
-    if device == "cuda" and dtype != torch.float64 and not gpu.obstacle():
+    if device == "cuda" and dtype == torch.float32 and not gpu.obstacle():
         return "triton"
     if device == "cpu" and dtype in _FULL and _compiled():
         return "cpu"
@@ -254,7 +254,7 @@ def _resolve(backend: str, device: str, dtype: torch.dtype) -> str:
         found = cpu.obstacle() if backend == "cpu" else gpu.obstacle()
     if found:
         raise ValueError(f"the {backend} backend of MS-D does not run here: {found}")
-    if backend == "triton" and (dtype == torch.float64 or not _for_triton(device)):
+    if backend == "triton" and (dtype != torch.float32 or not _for_triton(device)):
         raise ValueError(
             f"the triton backend of MS-D takes float32 on a GPU, got {dtype} on {device}: set "
             "backend 'auto'"

@@ -1,6 +1,6 @@
 """What every backend of MS-D has to know beside the tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -50,6 +50,11 @@ class Plan:
     def known(self, m: int) -> int:
         """Return how many planes the ``m``-th map sees."""
         return self.in_channels + m // self.width * self.width
+
+    def blocks(self, size: int) -> Iterator[range]:
+        """Yield the numbers of all maps, ``size`` at a time."""
+        for first in range(0, self.maps, size):
+            yield range(first, min(first + size, self.maps))
 
     def reach(self, m: int, size: Sequence[int]) -> tuple[int, ...]:
         """Return the dilation of the ``m``-th map, no more than an image of ``size`` allows."""
