@@ -87,7 +87,7 @@ def check(
 
     result = job(card, data_root=data_root, console=_console())
     _print(result.as_json) if as_json else show_check(result, Console())
-    if result.faults:
+    if result.errors:
         raise typer.Exit(1)
 
 

@@ -12,7 +12,7 @@ FLOORS = {
     "registry": 0, "geometry": 0, "files": 0,
     "images": 1, "transforms": 1, "networks": 1, "losses": 1, "metrics": 1,
     "data": 2, "inference": 2, "evaluation": 2, "exports": 2, "planning": 2,
-    "training": 3, "tracking": 3,
+    "training": 3, "tracking": 3, "doctor": 3,
     "config": 4, "jobs": 5, "cli": 6,
 }  # fmt: skip
 SOLE = {"mlflow": "tracking", "yaml": "config"}

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class Reading:
         label_axes: Axes of the label files, likewise.
         spacing: Pixel size in array order, for files that carry none.
         unit: Unit of ``spacing``.
+        nonfinite: What to do with NaN and infinite voxels of images.
     """
 
     channels: tuple[str, ...]
@@ -50,6 +51,7 @@ class Reading:
     label_axes: str | None = None
     spacing: tuple[float, ...] | None = None
     unit: Unit | None = None
+    nonfinite: Literal["refuse", "keep"] = "refuse"
 
     def image(self, case: Case) -> Image:
         """Read a case's image with all its channels.
@@ -59,7 +61,13 @@ class Reading:
                 that the card names.
         """
         parts = [
-            read_image(file, axes=self.axes, spacing=self.spacing, unit=self.unit)
+            read_image(
+                file,
+                axes=self.axes,
+                spacing=self.spacing,
+                unit=self.unit,
+                nonfinite=self.nonfinite,
+            )
             for file in case.images
         ]
         for file, part in zip(case.images[1:], parts[1:], strict=True):
@@ -160,6 +168,11 @@ class LabelMap:
         self.names: tuple[str, ...] = tuple(values)
         self.ignore = ignore
         self._values = values
+
+    @property
+    def values(self) -> dict[str, tuple[int, ...]]:
+        """File values of each class, background first."""
+        return dict(self._values)
 
     @property
     def structures(self) -> dict[str, int]:

@@ -1,13 +1,16 @@
 """What a person reads in the terminal when a job has ended."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
+    from medseg.doctor import Finding
     from medseg.evaluation import Summary
     from medseg.jobs.check import Checked
     from medseg.jobs.compare import Compared
@@ -18,20 +21,43 @@ if TYPE_CHECKING:
     from medseg.jobs.train import Trained
 
 ACROSS = 5  # metrics that fit side by side
+LISTED = 8  # cases that are named before the rest is counted
+STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
 def show_check(result: "Checked", console: Console) -> None:
-    """Show the cases and what is wrong with them."""
+    """Show the cases and what is wrong with them, equal faults of several cases together."""
     table = Table("", "", title=result.name, title_justify="left", show_header=False)
     for fact, value in result.facts.items():
         table.add_row(fact, value)
     console.print(table)
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
-    for fault in result.faults:
-        console.print(f"error: {fault}", style="red", markup=False, highlight=False)
-    if not result.faults:
-        console.print("no fault found", style="green")
+    together: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in result.findings:
+        together.setdefault((one.severity, one.check, one.remedy), []).append(one)
+    if together:
+        found = Table("", "found", "what to do", show_lines=True)
+        for (severity, check, remedy), same in together.items():
+            what = Text(f"{severity}\n{check}", style=STYLES[severity])
+            found.add_row(what, Text(_found(same)), Text(remedy))
+        console.print(found)
+    counts = Counter(one.severity for one in result.findings)
+    said = [f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items()]
+    style = "red" if counts["error"] else "yellow" if counts["warning"] else "green"
+    console.print(", ".join(said) if counts["error"] else ", ".join(["no fault found", *said]),
+                  style=style, highlight=False)  # fmt: skip
+
+
+def _found(same: "list[Finding]") -> str:
+    """Return what was found in one case as an example, and in which others."""
+    first = same[0]
+    text = f"{first.case}: {first.found}" if first.case else first.found
+    if first.expected:
+        text += f"\nexpected: {first.expected}"
+    if len(same) == 1:
+        return text
+    others = ", ".join(one.case or one.found for one in same[1 : 1 + LISTED])
+    more = len(same) - 1 - LISTED
+    return f"{text}\nlikewise {others}" + (f" and {more} more" if more > 0 else "")
 
 
 def show_trained(result: "Trained", console: Console) -> None:

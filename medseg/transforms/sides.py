@@ -29,14 +29,32 @@ def find_sided_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
     """
     left: dict[tuple[str, ...], int] = {}
     right: dict[tuple[str, ...], int] = {}
+    for index, (side, rest) in sided_names(names).items():
+        (left if side == "left" else right)[rest] = index
+    return [(index, right[rest]) for rest, index in left.items() if rest in right]
+
+
+def sided_names(
+    names: Sequence[str],
+) -> dict[int, tuple[Literal["left", "right"], tuple[str, ...]]]:
+    """Return the classes whose names have a side: which, and the other words of the name.
+
+    Args:
+        names: Name of each class; the position is the class.
+    """
+    sided: dict[int, tuple[Literal["left", "right"], tuple[str, ...]]] = {}
     for index, name in enumerate(names):
         words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)
         lower = [word.lower() for word in words]
-        for side, known in ((left, _LEFT), (right, _RIGHT)):
+        sides: tuple[tuple[Literal["left", "right"], frozenset[str]], ...] = (
+            ("left", _LEFT),
+            ("right", _RIGHT),
+        )
+        for side, known in sides:
             found = [i for i, word in enumerate(lower) if word in known]
             if len(found) == 1:
-                side[tuple(lower[: found[0]] + lower[found[0] + 1 :])] = index
-    return [(index, right[rest]) for rest, index in left.items() if rest in right]
+                sided[index] = side, tuple(lower[: found[0]] + lower[found[0] + 1 :])
+    return sided
 
 
 def named_axes(names: Iterable[int | str], spatial_dims: int) -> tuple[int, ...]:

@@ -236,12 +236,15 @@ def test_a_data_set_is_checked_and_every_fault_listed(discs, medseg, tmp_path):
 
     broken = medseg("check", tmp_path / "discs.yaml", "--json")
 
-    assert (whole.code, whole.json["faults"], whole.json["facts"]["cases"]) == (0, [], "6")
+    assert (whole.code, whole.json["findings"], whole.json["facts"]["cases"]) == (0, [], "6")
     assert broken.code == 1
-    assert len(broken.json["faults"]) == 2
-    assert "disc_1.png" in broken.json["faults"][0]
-    assert "disc_2: the labels hold values" in broken.json["faults"][1]
-    assert broken.json["warnings"] == ["disc_3: holds no structure, only background"]
+    found = [(f["severity"], f["check"], f["case"]) for f in broken.json["findings"]]
+    assert found[:2] == [
+        ("error", "undeclared values", "disc_2"),
+        ("error", "unreadable", "disc_1"),
+    ]
+    assert [f for f in found if f[1] == "empty case"] == [("warning", "empty case", "disc_3")]
+    assert "disc_1.png" in broken.json["findings"][1]["found"]
 
 
 @pytest.mark.realdata
