@@ -79,13 +79,26 @@ def demo(
 def check(
     card: Annotated[Path, typer.Argument(help="A dataset card.")],
     data_root: DataRoot = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="HTML file with pictures; default: check.html, and none with --json.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Cases read at a time; default: one a processor, at most 8.", min=1),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every case of a data set and say what is wrong with it."""
     from medseg.jobs.check import check as job
     from medseg.jobs.show import show_check
 
-    result = job(card, data_root=data_root, console=_console())
+    if report is None and not as_json:
+        report = Path("check.html")
+    result = job(card, data_root=data_root, report=report, workers=workers, console=_console())
     _print(result.as_json) if as_json else show_check(result, Console())
     if result.errors:
         raise typer.Exit(1)

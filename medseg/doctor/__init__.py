@@ -8,6 +8,7 @@ from medseg.doctor.checks import CHECKS
 from medseg.doctor.examine import examine, examine_cases
 from medseg.doctor.facts import CaseFacts, DataFacts
 from medseg.doctor.findings import SEVERITIES, Finding, finding_of, sorted_findings
+from medseg.doctor.report import write_report
 
 __all__ = [
     "CHECKS",
@@ -20,6 +21,7 @@ __all__ = [
     "examine_cases",
     "finding_of",
     "sorted_findings",
+    "write_report",
 ]
 
 

@@ -20,6 +20,7 @@ from medseg.doctor import (
     examine_cases,
     finding_of,
     sorted_findings,
+    write_report,
 )
 from medseg.errors import MedsegError
 
@@ -34,11 +35,13 @@ class Checked:
         name: The data set.
         facts: Numbers of cases and groups, sizes, share of each structure.
         findings: What must be mended or looked at, the gravest first.
+        report: The HTML file with pictures; None if none was asked for.
     """
 
     name: str
     facts: dict[str, str]
     findings: tuple[Finding, ...] = ()
+    report: Path | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -48,13 +51,14 @@ class Checked:
     @property
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
-        return asdict(self)
+        return asdict(self) | {"report": None if self.report is None else str(self.report)}
 
 
 def check(
     card_file: Path,
     *,
     data_root: Path | None = None,
+    report: Path | None = None,
     workers: int | None = None,
     console: Console,
 ) -> Checked:
@@ -63,6 +67,7 @@ def check(
     Args:
         card_file: The dataset card.
         data_root: Folder below which the card's root lies.
+        report: HTML file to write, with pictures of the cases; an existing one is replaced.
         workers: Cases that are read at the same time; by default one a processor, at most eight.
         console: Where progress is shown.
 
@@ -73,7 +78,7 @@ def check(
     try:
         cases = cases_of(card, card_file, data_root)
     except MedsegError as error:
-        return Checked(card.name, {}, (finding_of(error, "files"),))
+        return _reported(Checked(card.name, {}, (finding_of(error, "files"),), report))
     split, refused = _split_of(card, cases)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("reading", total=len(cases))
@@ -94,7 +99,21 @@ def check(
         split=split,
     )
     found = sorted_findings([*refused, *diagnose(data)])
-    return Checked(card.name, _facts(card, examined), found)
+    return _reported(Checked(card.name, _facts(card, examined), found, report), data)
+
+
+def _reported(checked: Checked, data: DataFacts | None = None) -> Checked:
+    """Write the report, if there is to be one."""
+    if checked.report is not None:
+        write_report(
+            checked.report,
+            name=checked.name,
+            facts=checked.facts,
+            findings=checked.findings,
+            cases=data.cases if data else (),
+            part_of=data.part_of if data else {},
+        )
+    return checked
 
 
 def _split_of(card: Card, cases: Sequence[Case]) -> tuple[Split | None, list[Finding]]:

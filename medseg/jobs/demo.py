@@ -99,7 +99,7 @@ def demo(
     console.print(f"images, labels, card {card} and job {job}", highlight=False)
 
     console.rule("2. check")
-    checked = check(card, console=console)
+    checked = check(card, report=folder / "check.html", console=console)
     show_check(checked, console)
 
     console.rule("3. train, evaluate, register")

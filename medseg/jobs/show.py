@@ -45,6 +45,8 @@ def show_check(result: "Checked", console: Console) -> None:
     style = "red" if counts["error"] else "yellow" if counts["warning"] else "green"
     console.print(", ".join(said) if counts["error"] else ", ".join(["no fault found", *said]),
                   style=style, highlight=False)  # fmt: skip
+    if result.report:
+        console.print(f"report   {result.report}", highlight=False, soft_wrap=True)
 
 
 def _found(same: "list[Finding]") -> str:
@@ -55,9 +57,11 @@ def _found(same: "list[Finding]") -> str:
         text += f"\nexpected: {first.expected}"
     if len(same) == 1:
         return text
-    others = ", ".join(one.case or one.found for one in same[1 : 1 + LISTED])
-    more = len(same) - 1 - LISTED
-    return f"{text}\nlikewise {others}" + (f" and {more} more" if more > 0 else "")
+    others = list(dict.fromkeys(one.case or one.found for one in same if one.case != first.case))
+    if not others:
+        return "\n".join([text, *(one.found for one in same[1:])])
+    more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+    return f"{text}\nlikewise {', '.join(others[:LISTED])}{more}"
 
 
 def show_trained(result: "Trained", console: Console) -> None:
