@@ -49,10 +49,14 @@ def _normalisations() -> Any:
     return NORMALISATIONS
 
 
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
 class NetworkSettings(PartSettings):
     """A network with its settings; ``preset: small`` starts from those for little data."""
 
-    preset: Literal["small"] | None = Field(default=None, exclude_if=lambda value: value is None)
+    preset: Literal["small"] | None = Field(default=None, exclude_if=_is_none)
 
 
 NetworkPart = Annotated[NetworkSettings, known_to(_networks)]
@@ -79,14 +83,34 @@ NormalisationPart = Annotated[PartSettings, known_to(_normalisations)]
 
 
 class DataSection(Section):
-    """Which data, on which grid, cut into which patches."""
+    """Which data, on which grid, cut into which patches.
+
+    ``stack`` says how the network sees 3D images: whole (``3d``), plane by plane (``2d``), or plane
+    by plane with ``neighbours`` planes on each side as channels (``2.5d``). By planes, patches and
+    spacing have the axes x and y, and the planes stay as they are.
+    """
 
     dataset: str
+    stack: Literal["2d", "2.5d", "3d"] | None = Field(default=None, exclude_if=_is_none)
+    neighbours: PositiveInt | None = Field(default=None, exclude_if=_is_none)
     spacing: tuple[SizeText, ...] | Literal["native"] = "native"
     patch_voxels: tuple[PositiveInt, ...]
     normalisation: NormalisationPart = Field(default="zscore", validate_default=True)
     interpolation: Literal["linear", "cubic"] = "linear"
     split: SplitPart | None = None
+
+    @property
+    def plane_neighbours(self) -> int | None:
+        """Planes on each side of the one that the network labels; None if it sees no planes."""
+        if self.stack in ("2d", "2.5d"):
+            return 0 if self.stack == "2d" else self.neighbours or 1
+        return None
+
+    @model_validator(mode="after")
+    def _stacks(self) -> "DataSection":
+        if self.neighbours is not None and self.stack != "2.5d":
+            raise ValueError("data.neighbours: counts planes beside a plane: needs stack: 2.5d")
+        return self
 
     @model_validator(mode="after")
     def _sizes(self) -> "DataSection":
@@ -212,11 +236,18 @@ def read_job(path: Path, settings: Sequence[str] = ()) -> tuple[TrainJob, Card, 
     job = checked(TrainJob, override(read_yaml(path), settings), path)
     card_file = path.parent / job.data.dataset
     card = read_card(card_file)
-    axes = len(job.data.patch_voxels)
-    if axes != card.spatial_dims:
+    stack, axes = job.data.stack, len(job.data.patch_voxels)
+    if stack is not None and card.spatial_dims != 3:
+        raise MedsegError(
+            f"{path}: data.stack is {stack}, the data set {card.name} is {card.spatial_dims}D: its "
+            f"images are no stacks; leave 'stack' out"
+        )
+    seen = card.spatial_dims if job.data.plane_neighbours is None else 2
+    if axes != seen:
         raise MedsegError(
             f"{path}: data.patch_voxels has {axes} axes, the data set {card.name} is "
             f"{card.spatial_dims}D"
+            + ("" if stack is None else f", seen as stack: {stack} ({seen})")
         )
     if job.predict.window_voxels is not None and len(job.predict.window_voxels) != axes:
         raise MedsegError(

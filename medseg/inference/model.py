@@ -41,7 +41,7 @@ class ModelSpec:
         network: Name of the architecture.
         network_settings: Its settings, as in the job.
         preparation: ``Preparation.to_dict()``.
-        window_voxels: Window of the sliding prediction, array order.
+        window_voxels: Window of the sliding prediction, array order, of the network's axes.
         overlap: Overlap of neighbouring windows.
         mirror_axes: Array axes along which the anatomy may be mirrored.
         mirror: Whether mirrored views are averaged unless somebody asks otherwise.
@@ -50,6 +50,8 @@ class ModelSpec:
             the prepared image); None for the network's probabilities as they are.
         usual_grid: ``spacing`` (array order) and ``unit`` of the training images, where the
             preparation names no physical spacing; an array that comes without a grid has them.
+        neighbours: The network sees the planes of a stack one by one, with this many on each side
+            as further channels; None where it sees the image whole.
         axes: Axes of the image files, where they do not say it themselves (``CZYX``).
         provenance: Job hash, split hash, data digest, code version, scores.
     """
@@ -68,6 +70,7 @@ class ModelSpec:
     scales: tuple[float, ...] = (1.0,)
     crf: Mapping[str, Any] | None = None
     usual_grid: Mapping[str, Any] | None = None
+    neighbours: int | None = None
     axes: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -83,8 +86,8 @@ class ModelSpec:
             settings.pop("pretrained", None)
         return NETWORKS.build(
             self.network,
-            self.spatial_dims,
-            len(self.channels),
+            self.spatial_dims if self.neighbours is None else 2,
+            len(self.channels) * (2 * (self.neighbours or 0) + 1),
             len(self.structures),
             **settings,
         )
@@ -237,7 +240,13 @@ class Model:
             precision=precision,
         )
         image = prepared.tensor.to(self.device)
-        rows = sliding_window(scores, image, window=spec.window_voxels, overlap=spec.overlap)
+        rows = sliding_window(
+            scores,
+            image,
+            window=spec.window_voxels,
+            overlap=spec.overlap,
+            neighbours=spec.neighbours or 0,
+        )
         if self._crf is None or not crf:
             return prepared, rows
         dense, unit = self._crf

@@ -15,6 +15,7 @@ from monai.data.utils import compute_importance_map
 from torch import Tensor
 
 from medseg.networks.layers import resize_linear
+from medseg.transforms import plane_of
 
 Scores = Callable[[Tensor], Tensor]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -27,6 +28,7 @@ def sliding_window(
     window: Sequence[int],
     overlap: float = 0.5,
     batch: int = 4,
+    neighbours: int = 0,
 ) -> Iterator[Tensor]:
     """Yield finished rows of the blended prediction, in order.
 
@@ -34,9 +36,11 @@ def sliding_window(
         scores: Maps (batch, channels, *window) to (batch, classes, *window), e.g.
             :func:`probabilities_of`.
         image: The prepared image, (channels, *spatial).
-        window: Size of a window in voxels; an axis shorter than it is taken whole.
+        window: Size of a window in voxels; an axis shorter than it is taken whole. A window of
+            (y, x) on a stack slides over each plane by itself.
         overlap: Least share of a window that its neighbour sees too, 0 to below 1.
         batch: Windows computed at once.
+        neighbours: Planes of a stack on each side that ``scores`` takes as further channels.
 
     Yields:
         The scores of the next rows, (classes, rows, *spatial[1:]), on the image's device.
@@ -45,6 +49,12 @@ def sliding_window(
         ValueError: ``overlap`` is not in [0, 1), or the window has another number of axes.
     """
     spatial = tuple(image.shape[1:])
+    if len(window) == 2 and len(spatial) == 3:
+        for number in range(spatial[0]):
+            plane = plane_of(image, number, neighbours)
+            rows = sliding_window(scores, plane, window=window, overlap=overlap, batch=batch)
+            yield torch.cat(list(rows), dim=1)[:, None]
+        return
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap is a share of the window, 0 to below 1, got {overlap}")
     if len(window) != len(spatial):

@@ -14,7 +14,7 @@ from medseg.config import Card, TrainJob, array_order
 from medseg.data import Split
 from medseg.errors import MedsegError, nearest
 from medseg.inference import Model, ModelSpec
-from medseg.jobs.parts import model_spec, preparation_of, sagittal_axis_of
+from medseg.jobs.parts import model_spec, preparation_of, sagittal_axis_of, sampler_of
 from medseg.networks import take_over
 from medseg.transforms import Preparation
 
@@ -139,6 +139,7 @@ def _module(work: Work, spec: ModelSpec, train: "Sequence[PreparedCase]") -> "Se
         DeepSupervision(loss, weights=network.supervision_weights),
         structures=work.card.label_map().structures,
         window_voxels=spec.window_voxels,
+        neighbours=spec.neighbours or 0,
         optimiser=settings.optimiser,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -163,16 +164,16 @@ def _loss_settings(work: Work, train: "Sequence[PreparedCase]") -> dict[str, Any
 
 def _data(work: Work, prepared: "Mapping[str, Sequence[PreparedCase]]") -> "DataModule":
     from medseg.data.module import DataModule, repeat_hard
-    from medseg.transforms import AUGMENTATIONS, PatchSampler, find_sided_pairs
+    from medseg.transforms import AUGMENTATIONS, find_sided_pairs
 
     job, card = work.job, work.card
     labels = card.label_map()
     patch = array_order(job.data.patch_voxels)
     augmentation = AUGMENTATIONS.build(
         job.augmentation.name,
-        card.spatial_dims,
+        len(patch),
         patch,
-        sagittal_axis_of(card),
+        sagittal_axis_of(job, card),
         find_sided_pairs(labels.names),
         **job.augmentation.settings,
     )
@@ -186,7 +187,7 @@ def _data(work: Work, prepared: "Mapping[str, Sequence[PreparedCase]]") -> "Data
     return DataModule(
         repeat_hard(prepared["train"], factors),
         prepared["validation"],
-        sampler=PatchSampler(patch, foreground=job.train.foreground),
+        sampler=sampler_of(job),
         augmentation=augmentation,
         batch=job.train.batch,
         iterations_per_epoch=job.train.iterations_per_epoch,

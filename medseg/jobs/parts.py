@@ -13,6 +13,8 @@ from medseg.inference import ModelSpec
 from medseg.networks import NETWORKS
 from medseg.transforms import (
     NORMALISATIONS,
+    PatchSampler,
+    PlaneSampler,
     Preparation,
     find_sided_pairs,
     foreground_statistics,
@@ -77,9 +79,11 @@ def preparation_of(
             )
         )
     spacing = None if job.data.spacing == "native" else array_order(job.data.spacing)
+    # A stack that is seen plane by plane keeps its planes.
+    kept = (None,) * (card.spatial_dims - len(job.data.patch_voxels))
     return Preparation(
         spatial_dims=card.spatial_dims,
-        spacing=None if spacing is None else tuple(length.value for length in spacing),
+        spacing=None if spacing is None else (*kept, *(length.value for length in spacing)),
         unit=Unit.PX if spacing is None else spacing[0].unit,
         normalisation=normalisation,
         interpolation=job.data.interpolation,
@@ -106,6 +110,7 @@ def model_spec(
         mirror=bool(job.predict.mirror),
         scales=job.predict.scales,
         crf=job.predict.crf.settings if isinstance(job.predict.crf, CrfSection) else None,
+        neighbours=job.data.plane_neighbours,
         axes=card.axes,
         provenance=provenance,
     )
@@ -117,20 +122,28 @@ def network_settings(job: TrainJob, preparation: Preparation) -> dict[str, Any]:
     preset: dict[str, Any] = {}
     if job.network.preset == "small":
         part: Any = NETWORKS[job.network.name]
-        preset = part.small_settings(preparation.spatial_dims)
+        preset = part.small_settings(len(job.data.patch_voxels))
     planned: dict[str, Any] = {"patch_voxels": array_order(job.data.patch_voxels)}
     if preparation.spacing is not None:
-        planned["spacing"] = preparation.spacing
+        planned["spacing"] = preparation.spacing[-len(job.data.patch_voxels) :]
     fitting = {key: value for key, value in planned.items() if key in known}
     return preset | fitting | job.network.settings
 
 
-def sagittal_axis_of(card: Card) -> int | None:
-    """Return the array axis from left to right: the last of volumes, which are turned alike.
+def sagittal_axis_of(job: TrainJob, card: Card) -> int | None:
+    """Return the array axis from left to right of a patch: the last of volumes, turned alike.
 
     In slices nobody says which it is.
     """
-    return 2 if card.spatial_dims == 3 else None
+    return len(job.data.patch_voxels) - 1 if card.spatial_dims == 3 else None
+
+
+def sampler_of(job: TrainJob) -> PatchSampler:
+    """Return what cuts the patches: flat ones from stacks that are seen plane by plane."""
+    patch, neighbours = array_order(job.data.patch_voxels), job.data.plane_neighbours
+    if neighbours is None:
+        return PatchSampler(patch, foreground=job.train.foreground)
+    return PlaneSampler(patch, foreground=job.train.foreground, neighbours=neighbours)
 
 
 def mirror_axes(job: TrainJob, card: Card) -> tuple[int, ...]:
@@ -139,11 +152,11 @@ def mirror_axes(job: TrainJob, card: Card) -> tuple[int, ...]:
     Those that the job names, else all; with sided labels never the one from left to right.
     """
     named = job.predict.mirror
-    axes = range(card.spatial_dims)
-    chosen = axes if isinstance(named, bool) else named_axes(named, card.spatial_dims)
+    axes = range(len(job.data.patch_voxels))
+    chosen = axes if isinstance(named, bool) else named_axes(named, len(axes))
     if not find_sided_pairs(card.label_map().names):
         return tuple(chosen)
-    sagittal = sagittal_axis_of(card)
+    sagittal = sagittal_axis_of(job, card)
     return () if sagittal is None else tuple(axis for axis in chosen if axis != sagittal)
 
 

@@ -177,7 +177,7 @@ def _with_usual_grid(work: Work, model: Model) -> Model:
     An array that comes to the registered model without a pixel size is taken to have that one.
     """
     preparation = model.preparation
-    if preparation.spacing is not None and preparation.unit is not Unit.PX:
+    if None not in (preparation.spacing or (None,)) and preparation.unit is not Unit.PX:
         return model
     image = work.card.reading().image(work.split.train[0])
     grid = replace(preparation, spacing=None).prepared_grid(image.grid)
@@ -241,8 +241,10 @@ def register_model(
 
     if not run.connected:
         return None
-    side = [min(64, size) for size in model.spec.window_voxels]
-    example = np.random.default_rng(0).normal(size=(2, len(model.spec.channels), *side))
+    spec = model.spec
+    side = [min(64, size) for size in spec.window_voxels]
+    depth = [] if spec.neighbours is None else [2 * spec.neighbours + 2]
+    example = np.random.default_rng(0).normal(size=(2, len(spec.channels), *depth, *side))
     uri = log_model(run, run.folder / "model", input_example=example.astype(np.float32))
     if not name:
         return None

@@ -1,7 +1,7 @@
 """What a registered model takes and gives, in MLflow's terms."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,9 @@ def assumed_spacing(
         usual_grid: ``ModelSpec.usual_grid``.
     """
     unit = Unit(preparation["unit"])
-    if preparation["spacing"] is not None and unit is not Unit.PX:
-        return tuple(float(s) for s in preparation["spacing"]), unit
+    spacing: Sequence[Any] = preparation["spacing"] or (None,)
+    if None not in spacing and unit is not Unit.PX:
+        return tuple(float(s) for s in spacing), unit
     if usual_grid is not None:
         return tuple(float(s) for s in usual_grid["spacing"]), Unit(usual_grid["unit"])
     return (1.0,) * spatial_dims, unit

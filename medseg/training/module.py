@@ -25,6 +25,8 @@ class SegmentationModule(pl.LightningModule):
         structures: Class index of each structure, background left out.
         window_voxels: Window of the validation.
         overlap: Overlap of its windows.
+        neighbours: Planes on each side that the network sees as channels, where it sees stacks
+            plane by plane.
         optimiser: ``adamw``, or ``sgd`` with Nesterov momentum.
         learning_rate: At the start of the schedule.
         weight_decay: Of all weights.
@@ -39,6 +41,7 @@ class SegmentationModule(pl.LightningModule):
         structures: Mapping[str, int],
         window_voxels: Sequence[int],
         overlap: float = 0.25,
+        neighbours: int = 0,
         optimiser: Literal["adamw", "sgd"] = "adamw",
         learning_rate: float = 1e-3,
         weight_decay: float = 3e-5,
@@ -50,6 +53,7 @@ class SegmentationModule(pl.LightningModule):
         self.structures = dict(structures)
         self.window_voxels = tuple(window_voxels)
         self.overlap = overlap
+        self.neighbours = neighbours
         self.optimiser = optimiser
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -83,6 +87,7 @@ class SegmentationModule(pl.LightningModule):
             image,
             window=self.window_voxels,
             overlap=self.overlap,
+            neighbours=self.neighbours,
         )
         return torch.cat([part.argmax(0) for part in rows])
 

@@ -7,6 +7,7 @@ from medseg.transforms.normalisation import (
     Normalisation,
     foreground_statistics,
 )
+from medseg.transforms.planes import PlaneSampler, plane_of
 from medseg.transforms.preparation import Preparation, Prepared
 from medseg.transforms.sampling import IGNORED, PatchSampler, PatchSource, index_foreground
 from medseg.transforms.sides import find_sided_pairs, named_axes
@@ -20,10 +21,12 @@ __all__ = [
     "Normalisation",
     "PatchSampler",
     "PatchSource",
+    "PlaneSampler",
     "Preparation",
     "Prepared",
     "find_sided_pairs",
     "foreground_statistics",
     "index_foreground",
     "named_axes",
+    "plane_of",
 ]

@@ -49,6 +49,7 @@ class Preparation:
         spatial_dims: 2 for slices, 3 for volumes.
         spacing: The network's grid, (z, y, x) or (y, x) *after* turning; None keeps each image's
             own. An axis within 1 % of it is left as it is.
+            An axis of None keeps its own.
         unit: Unit of ``spacing``. In ``px``, the spacing is in multiples of each image's own
             voxel: 2 halves the resolution.
         normalisation: One of NORMALISATIONS.
@@ -62,7 +63,7 @@ class Preparation:
     """
 
     spatial_dims: int
-    spacing: tuple[float, ...] | None
+    spacing: tuple[float | None, ...] | None
     unit: Unit
     normalisation: Normalisation
     canonical: bool = True
@@ -75,7 +76,8 @@ class Preparation:
             raise ValueError(f'interpolation is "linear" or "cubic", got "{self.interpolation}"')
         if self.spacing is None:
             return
-        if len(self.spacing) != self.spatial_dims or min(self.spacing) <= 0:
+        stated = [length for length in self.spacing if length is not None]
+        if len(self.spacing) != self.spatial_dims or min(stated, default=1) <= 0:
             raise ValueError(
                 f"spacing needs {self.spatial_dims} positive lengths, got {self.spacing}"
             )
@@ -204,7 +206,7 @@ class Preparation:
         normalisation = NORMALISATIONS.build(settings.pop("name"), **settings)
         spacing = values.pop("spacing")
         return cls(
-            spacing=None if spacing is None else tuple(map(float, spacing)),
+            spacing=None if spacing is None else tuple(s and float(s) for s in spacing),
             unit=Unit(values.pop("unit")),
             normalisation=normalisation,
             **values,
@@ -216,9 +218,12 @@ class Preparation:
         if self.spacing is None:
             return turned, turned
         if self.unit is Unit.PX:
-            own = tuple(s * t for s, t in zip(turned.spacing, self.spacing, strict=True))
+            own = tuple(s * (t or 1) for s, t in zip(turned.spacing, self.spacing, strict=True))
         else:
-            own = tuple(Length(s, self.unit).to(grid.unit) for s in self.spacing)
+            own = tuple(
+                s if t is None else Length(t, self.unit).to(grid.unit)
+                for s, t in zip(turned.spacing, self.spacing, strict=True)
+            )
         return turned, respaced_grid(turned, own)
 
     def _turns(self, grid: Grid) -> bool:
