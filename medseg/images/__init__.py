@@ -3,7 +3,7 @@
 Importing a format's file registers its suffixes; see ``formats.py`` for how to add one.
 """
 
-from medseg.images import itk, nifti, ome_zarr, raster, tiff  # noqa: F401 (they fill the table of formats)
+from medseg.images import itk, microscopes, nifti, ome_zarr, raster, tiff  # noqa: F401 (they fill the table of formats)
 from medseg.images.formats import (
     READERS,
     WRITERS,

@@ -34,6 +34,7 @@ from medseg.jobs.exports import (
 LABEL_SUFFIX = {
     **{".bmp": ".png", ".jpg": ".png", ".jpeg": ".png", "": ".nii.gz"},
     **{".ome.zarr": ".ome.tif", ".zarr": ".ome.tif"},
+    **{".czi": ".ome.tif", ".nd2": ".ome.tif"},
 }
 
 
