@@ -7,7 +7,7 @@ from medseg.losses.base import LOSSES, Loss
 from medseg.losses.cross_entropy import CrossEntropy
 from medseg.losses.deep_supervision import DeepSupervision
 from medseg.losses.dice_ce import DiceCE
-from medseg.losses.weights import median_frequency_weights, unet_weight_map
+from medseg.losses.weights import median_frequency_weights
 
 __all__ = [
     "LOSSES",
@@ -16,5 +16,4 @@ __all__ = [
     "DiceCE",
     "Loss",
     "median_frequency_weights",
-    "unet_weight_map",
 ]

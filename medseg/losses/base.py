@@ -16,13 +16,17 @@ class Loss(nn.Module, ABC):
     """How wrong logits are, as one number to be made small."""
 
     @abstractmethod
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self, logits: Tensor, target: Tensor, voxel_weights: Tensor | None = None
+    ) -> Tensor:
         """Return the loss.
 
         Args:
             logits: (batch, classes, *spatial), background included, any floating dtype; sums are
                 taken in float32.
             target: (batch, 1, *spatial), the class of every voxel as an integer.
+            voxel_weights: (batch, 1, *spatial), how much every voxel counts in a mean over voxels;
+                equal if None.
         """
 
 

@@ -31,11 +31,15 @@ class CrossEntropy(Loss):
         self.register_buffer("class_weights", as_weights(class_weights), persistent=False)
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self, logits: Tensor, target: Tensor, voxel_weights: Tensor | None = None
+    ) -> Tensor:
         """Return the loss; see :class:`medseg.losses.base.Loss` for the shapes."""
         check_shapes(logits, target)
         check_weights(self.class_weights, logits.shape[1])
         classes = target[:, 0].long()
+        if voxel_weights is not None:
+            return self._weighed(logits, classes, voxel_weights[:, 0])
         if self.ignore_index is None:
             return F.cross_entropy(logits.float(), classes, self.class_weights)
         annotated = classes != self.ignore_index
@@ -51,3 +55,13 @@ class CrossEntropy(Loss):
         present = classes.where(annotated, 0)
         weight = (self.class_weights[present] * annotated).sum()
         return total / weight.where(weight > 0, 1.0)
+
+    def _weighed(self, logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+        if self.ignore_index is not None:
+            weights = weights * (classes != self.ignore_index)
+            classes = classes.where(classes != self.ignore_index, 0)
+        if self.class_weights is not None:
+            weights = weights * self.class_weights[classes]
+        each = F.cross_entropy(logits.float(), classes, reduction="none")
+        total = weights.sum()
+        return (each * weights).sum() / total.where(total > 0, 1.0)

@@ -6,8 +6,6 @@ from math import ceil, log2
 import torch
 from torch import Tensor, nn
 
-from medseg.losses.base import Loss
-
 
 class DeepSupervision(nn.Module):
     """Weighted sum of one loss over logits on ever coarser grids.
@@ -18,7 +16,7 @@ class DeepSupervision(nn.Module):
             divided by their sum, as in nnU-Net. A weight of 0 is not computed at all.
     """
 
-    def __init__(self, loss: Loss, *, weights: Sequence[float] | None = None) -> None:
+    def __init__(self, loss: nn.Module, *, weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.loss = loss
         self.weights = None if weights is None else tuple(weights)
@@ -28,8 +26,8 @@ class DeepSupervision(nn.Module):
 
         Args:
             outputs: Logits, or a list of them, each (batch, classes, *its own spatial).
-            target: (batch, 1, *spatial), the class of every voxel on the finest grid. A coarser
-                cell takes the class at its centre.
+            target: (batch, 1, *spatial), the class of every voxel on the finest grid, or other
+                targets. A coarser cell takes those at its centre.
 
         Raises:
             ValueError: There are other weights than outputs.
@@ -63,7 +61,7 @@ def nearest_onto(target: Tensor, size: Sequence[int]) -> Tensor:
     covers the voxels from i * s on, and the last one may reach beyond the image.
 
     Args:
-        target: (batch, 1, *spatial), of any dtype.
+        target: (batch, channels, *spatial), of any dtype.
         size: The coarser spatial size.
     """
     for axis, cells in enumerate(size, start=2):

@@ -15,7 +15,7 @@ class DiceCE(Loss):
     """Sum of soft Dice loss (MONAI's, on softmax) and cross-entropy.
 
     Dice counts overlap and so forgives the many background voxels; cross-entropy gives every voxel
-    a gradient. A class absent from target and logits costs nothing; one predicted where there is
+    a gradient (weights of voxels are the cross-entropy's). A class absent from target and logits costs nothing; one predicted where there is
     none costs up to 1, divided by the number of classes.
 
     Args:
@@ -63,9 +63,11 @@ class DiceCE(Loss):
             ignore_index=ignore_index,
         )
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self, logits: Tensor, target: Tensor, voxel_weights: Tensor | None = None
+    ) -> Tensor:
         """Return the loss; see :class:`medseg.losses.base.Loss` for the shapes."""
         check_shapes(logits, target)
         dice: Tensor = self.dice(logits.float(), target)
-        entropy: Tensor = self.cross_entropy(logits, target)
+        entropy: Tensor = self.cross_entropy(logits, target, voxel_weights)
         return self.dice_weight * dice + self.ce_weight * entropy

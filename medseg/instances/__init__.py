@@ -1,0 +1,10 @@
+"""Single objects: what a network learns of them, and how its outputs become objects again.
+
+To add a method: its file, and one import line here.
+"""
+
+from medseg.instances.base import INSTANCES, Method, without_small
+from medseg.instances.border import Border
+from medseg.instances.gaps import unet_weight_map
+
+__all__ = ["INSTANCES", "Border", "Method", "unet_weight_map", "without_small"]
