@@ -167,6 +167,16 @@ class Grid:
         spacing = " x ".join(f"{s:.4g}" for s in reversed(self.spacing))
         return f"{shape} {what} of {spacing} {self.unit}"
 
+    def spacing_in(self, unit: Unit) -> tuple[float, ...]:
+        """Return the spacing in the unit of some lengths; in ``px`` these count voxels of any size.
+
+        Raises:
+            ValueError: The unit is physical, and the pixel size is not known.
+        """
+        if unit is Unit.PX:
+            return (1.0,) * self.spatial_dims
+        return tuple(Length(side, self.unit).to(unit) for side in self.spacing)
+
     def length(self, length: Length) -> float:
         """Return a length in this grid's unit; ``px`` means multiples of an isotropic voxel.
 

@@ -229,6 +229,14 @@ class LabelMap:
         classes: NDArray[np.int16] = table[inverse.reshape(labels.shape)]
         return classes
 
+    def learnt(self, labels: NDArray[np.integer[Any]], case: str) -> NDArray[np.integer[Any]]:
+        """Return what a network learns from: ``IGNORED`` where nobody has judged.
+
+        Raises:
+            MedsegError: As :meth:`classes`.
+        """
+        return self.classes(labels, case)
+
 
 class ObjectMap(LabelMap):
     """Labels of which every number but 0 is one object of the only structure.
@@ -266,6 +274,16 @@ class ObjectMap(LabelMap):
     def classes(self, labels: NDArray[np.integer[Any]], case: str) -> NDArray[np.integer[Any]]:
         """Return the numbers as they are: each is an object of its own."""
         return labels
+
+    def learnt(self, labels: NDArray[np.integer[Any]], case: str) -> NDArray[np.integer[Any]]:
+        """Return the objects as 1, 2, ..., and ``IGNORED`` where nobody has judged."""
+        found, inverse = np.unique(labels, return_inverse=True)
+        is_object = (found != 0) & (found != (0 if self.ignore is None else self.ignore))
+        numbers = np.cumsum(is_object, dtype=np.int32) * is_object
+        if self.ignore is not None:
+            numbers[found == self.ignore] = self.IGNORED
+        renumbered: NDArray[np.int32] = numbers.astype(np.int32)[inverse.reshape(labels.shape)]
+        return renumbered
 
 
 def group_of(name: str, *, pattern: str | None = None, consecutive: int = 1) -> str:

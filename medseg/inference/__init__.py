@@ -3,7 +3,8 @@
 from medseg.inference.crf import DenseCRF
 from medseg.inference.crf_choice import CrfCase, CrfChoice, choose_crf
 from medseg.inference.ensemble import Ensemble, open_model, save_ensemble
-from medseg.inference.model import Model, ModelSpec, crf_spacing
+from medseg.inference.model import Model, ModelSpec
+from medseg.inference.objects import ObjectFinder
 from medseg.inference.sliding import probabilities_of, sliding_window
 
 __all__ = [
@@ -13,8 +14,8 @@ __all__ = [
     "Ensemble",
     "Model",
     "ModelSpec",
+    "ObjectFinder",
     "choose_crf",
-    "crf_spacing",
     "open_model",
     "probabilities_of",
     "save_ensemble",

@@ -42,9 +42,8 @@ class Ensemble(Model):
                 "windows"
             )
         first = members[0]
-        super().__init__(
-            replace(first.spec, provenance=provenance), first.network, str(first.device)
-        )
+        spec = replace(first.spec, provenance=provenance, objects=_mean_thresholds(members))
+        super().__init__(spec, first.network, str(first.device))
         self.members = tuple(members)
 
     def _rows(
@@ -110,8 +109,22 @@ def open_model(folder: Path | str, device: str = "cpu") -> Model:
     return (Ensemble if several else Model).load(folder, device)
 
 
+def _mean_thresholds(members: Sequence[Model]) -> dict[str, Any] | None:
+    """Return how objects are found, with the mean of the members' thresholds."""
+    finders = [member.finder for member in members if member.finder is not None]
+    if not finders:
+        return None
+    first, *_ = finders
+    thresholds = {
+        name: sum(finder.thresholds[name] for finder in finders) / len(finders)
+        for name in first.thresholds
+    }
+    return {**first.to_dict(), "thresholds": thresholds}
+
+
 def _shared(spec: ModelSpec) -> list[Any]:
     """Return what all members of an ensemble have in common, as plain values."""
     grid = [spec.preparation[key] for key in ("spatial_dims", "spacing", "unit")]
     windows = [spec.window_voxels, spec.overlap]
-    return [spec.channels, list(spec.structures.items()), spec.axes, *grid, *windows]
+    objects = {k: v for k, v in (spec.objects or {}).items() if k != "thresholds"}
+    return [objects, spec.channels, list(spec.structures.items()), spec.axes, *grid, *windows]

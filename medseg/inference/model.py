@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medseg.errors import MedsegError
-from medseg.geometry import Grid, Length, Unit
+from medseg.geometry import Grid, Unit
 from medseg.inference.crf import DenseCRF
+from medseg.inference.objects import ObjectFinder
 from medseg.inference.sliding import Precision, probabilities_of, sliding_window
 from medseg.networks import NETWORKS, Network
 from medseg.transforms import Preparation, Prepared
@@ -48,6 +49,7 @@ class ModelSpec:
         scales: Sizes at which every window is seen; the results are averaged.
         crf: ``DenseCRF.to_dict()`` and the ``unit`` of its lengths (in ``px`` they count voxels of
             the prepared image); None for the network's probabilities as they are.
+        objects: ``ObjectFinder.to_dict()`` where labels are objects; None where they are classes.
         usual_grid: ``spacing`` (array order) and ``unit`` of the training images, where the
             preparation names no physical spacing; an array that comes without a grid has them.
         neighbours: The network sees the planes of a stack one by one, with this many on each side
@@ -69,10 +71,23 @@ class ModelSpec:
     mirror: bool = False
     scales: tuple[float, ...] = (1.0,)
     crf: Mapping[str, Any] | None = None
+    objects: Mapping[str, Any] | None = None
     usual_grid: Mapping[str, Any] | None = None
     neighbours: int | None = None
     axes: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def finder(self) -> ObjectFinder | None:
+        """What finds objects in the network's scores; None where labels are classes."""
+        if self.objects is None:
+            return None
+        return ObjectFinder.from_dict(self.spatial_dims, self.objects)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What each output of the network says: the classes, or parts of objects."""
+        return tuple(self.structures) if self.finder is None else self.finder.method.outputs
 
     def build_network(self, *, pretrained: bool = True) -> Network:
         """Return the network with fresh weights.
@@ -88,7 +103,7 @@ class ModelSpec:
             self.network,
             self.spatial_dims if self.neighbours is None else 2,
             len(self.channels) * (2 * (self.neighbours or 0) + 1),
-            len(self.structures),
+            len(self.outputs),
             **settings,
         )
 
@@ -101,6 +116,7 @@ class Model:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.preparation = Preparation.from_dict(dict(spec.preparation))
+        self.finder = spec.finder
         self._crf = None if spec.crf is None else _crf_of(spec.crf)
         values = np.array(list(spec.structures.values()))
         self._values = values.astype(np.min_scalar_type(int(values.max())))
@@ -180,13 +196,16 @@ class Model:
             precision: Number format of the network's arithmetic.
 
         Returns:
-            (*spatial), the file value of each voxel's class, in the narrowest unsigned type.
+            (*spatial), the file value of each voxel's class, in the narrowest unsigned type; or
+            the number of its object, uint32.
 
         Raises:
             ValueError: Another number of channels or axes than the model was trained on, or an
                 image that its CRF cannot refine.
         """
         prepared, rows = self._rows(array, grid, mirror, crf, precision)
+        if self.finder is not None:
+            return self._objects(self.finder, prepared, whole(rows), grid)
         if prepared.resampled:
             return self.labels_of(self.preparation.restore(whole(rows), grid).cpu().numpy())
         # On its own voxels the image needs no restored scores: each finished row becomes labels.
@@ -204,21 +223,52 @@ class Model:
         crf: bool = True,
         precision: Precision = "fp32",
     ) -> NDArray[np.float32]:
-        """Return class probabilities on the image's own grid, (classes, *spatial)."""
-        _, rows = self._rows(array, grid, mirror, crf, precision)
-        restored: NDArray[np.float32] = self.preparation.restore(whole(rows), grid).cpu().numpy()
-        return restored
+        """Return the network's scores on the image's own grid, (outputs, *spatial).
+
+        They are the probabilities of the classes; where labels are objects, what the method says.
+        """
+        return self.predict_with_probabilities(
+            array, grid, mirror=mirror, crf=crf, precision=precision
+        )[1]
+
+    def predict_with_probabilities(
+        self,
+        array: NDArray[Any],
+        grid: Grid,
+        *,
+        mirror: bool | None = None,
+        crf: bool = True,
+        precision: Precision = "fp32",
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return what :meth:`predict` and :meth:`probabilities` do, with one pass of the network."""
+        prepared, rows = self._rows(array, grid, mirror, crf, precision)
+        scores = whole(rows)
+        restored: NDArray[np.float32] = self.preparation.restore(scores, grid).cpu().numpy()
+        if self.finder is None:
+            return self.labels_of(restored), restored
+        return self._objects(self.finder, prepared, scores, grid), restored
 
     def prepared_probabilities(
         self, array: NDArray[Any], grid: Grid, *, precision: Precision = "fp32"
     ) -> tuple[Prepared, Tensor]:
-        """Return the image as the network sees it, and its probabilities (classes, *prepared)."""
+        """Return the image as the network sees it, and its scores (outputs, *prepared)."""
         prepared, rows = self._rows(array, grid, None, True, precision)
         return prepared, whole(rows)
 
     def labels_of(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """Return the label map of class probabilities (classes, *spatial)."""
         labels: NDArray[Any] = self._values[probabilities.argmax(0)]
+        return labels
+
+    def _objects(
+        self, finder: ObjectFinder, prepared: Prepared, scores: Tensor, grid: Grid
+    ) -> NDArray[np.uint32]:
+        """Return the objects on the image's own grid, found on the grid of the network."""
+        found = finder.find(scores.cpu().numpy(), prepared.grid)
+        ids = torch.from_numpy(found.astype(np.int32))
+        labels: NDArray[np.uint32] = (
+            self.preparation.restore_labels(ids[None], grid)[0].numpy().astype(np.uint32)
+        )
         return labels
 
     def _rows(
@@ -238,6 +288,7 @@ class Model:
             mirror_axes=spec.mirror_axes if mirrored else (),
             scales=spec.scales,
             precision=precision,
+            **({} if self.finder is None else {"activation": self.finder.method.scores}),
         )
         image = prepared.tensor.to(self.device)
         rows = sliding_window(
@@ -251,7 +302,7 @@ class Model:
             return prepared, rows
         dense, unit = self._crf
         try:
-            spacing = crf_spacing(prepared.grid, unit)
+            spacing = prepared.grid.spacing_in(unit)
             # Every voxel is every other's neighbour: the rows are needed whole.
             return prepared, iter([dense.refine(whole(rows), prepared.tensor, spacing)])
         except ValueError as error:
@@ -259,19 +310,6 @@ class Model:
                 f"the model's CRF cannot be applied: {error}\n"
                 f"  or predict without it: --no-crf, in Python crf=False"
             ) from error
-
-
-def crf_spacing(grid: Grid, unit: Unit) -> tuple[float, ...]:
-    """Return the spacing of a prepared grid in the unit of a CRF's lengths.
-
-    In ``px`` lengths count voxels, whatever their size.
-
-    Raises:
-        ValueError: The unit is physical, and the image's pixel size is not known.
-    """
-    if unit is Unit.PX:
-        return (1.0,) * grid.spatial_dims
-    return tuple(Length(side, grid.unit).to(unit) for side in grid.spacing)
 
 
 def _crf_of(saved: Mapping[str, Any]) -> tuple[DenseCRF, Unit]:

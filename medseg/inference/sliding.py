@@ -7,6 +7,7 @@ later window can change it: only as many rows as one window is thick are held at
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import product
 from typing import Literal
 
@@ -96,6 +97,7 @@ def probabilities_of(
     mirror_axes: Sequence[int] = (),
     scales: Sequence[float] = (1.0,),
     precision: Precision = "fp32",
+    activation: Scores = partial(torch.softmax, dim=1),
 ) -> Scores:
     """Return a function from windows to class probabilities, averaged over views of them.
 
@@ -106,6 +108,7 @@ def probabilities_of(
         scales: Sizes at which the window is seen, e.g. (0.75, 1, 1.25): each is resized, and its
             probabilities are resized back.
         precision: Number format of the network's arithmetic; the result is always fp32.
+        activation: Makes scores of logits, (batch, outputs, *window) both.
     """
     flips = [
         tuple(axis + 2 for axis, on in zip(mirror_axes, which, strict=True) if on)
@@ -129,7 +132,7 @@ def probabilities_of(
         if scale != 1:
             other = [max(1, round(n * scale)) for n in size]
             windows = resize_linear(windows, other, align_corners=False)
-        probabilities: Tensor = network(windows.flip(flip)).float().softmax(1).flip(flip)
+        probabilities: Tensor = activation(network(windows.flip(flip)).float()).flip(flip)
         if scale != 1:
             probabilities = resize_linear(probabilities, size, align_corners=False)
         return probabilities

@@ -8,7 +8,7 @@ from medseg.config import Card, CrfSection, TrainJob
 from medseg.data import Case, Split
 from medseg.errors import MedsegError
 from medseg.geometry import Unit
-from medseg.inference import CrfCase, CrfChoice, Model, choose_crf, crf_spacing
+from medseg.inference import CrfCase, CrfChoice, Model, choose_crf
 from medseg.jobs.fitting import Work
 
 
@@ -74,7 +74,7 @@ def _case(work: Work, model: Model, case: Case, unit: Unit) -> CrfCase:
     try:
         prepared, scores = model.prepared_probabilities(image.channels_first, image.grid)
         reference = model.preparation.prepare_labels(classes, image.grid)[0]
-        spacing = crf_spacing(prepared.grid, unit)
+        spacing = prepared.grid.spacing_in(unit)
     except ValueError as error:
         raise MedsegError(f"{case.name}: {error}") from None
     return CrfCase(scores.cpu().numpy(), prepared.tensor.numpy(), reference.numpy(), spacing)

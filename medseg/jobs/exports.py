@@ -46,9 +46,13 @@ def objects_of(
         spec: Of the model that made it.
         labels: As written, (*spatial).
         grid: Their grid.
-        scores: Class probabilities, (classes, *spatial); None if nobody needs them.
+        scores: Of the network, (outputs, *spatial); None if nobody needs them.
     """
     (_, background), *structures = spec.structures.items()
+    if spec.objects is not None:
+        ((name, _),) = structures
+        sure = None if scores is None else 1 - scores[0]  # the first output is the background
+        return Objects.of(case, labels, grid, classes=name, probability=sure)
     return Objects.of(
         case,
         labels,

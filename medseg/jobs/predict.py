@@ -181,8 +181,9 @@ def predict_cases(
             image = reading.image(case)
             scores = None
             if probabilities or need_scores(write):
-                scores = model.probabilities(image.channels_first, image.grid, **how)
-                labels = model.labels_of(scores)
+                labels, scores = model.predict_with_probabilities(
+                    image.channels_first, image.grid, **how
+                )
                 if probabilities:
                     write_probabilities(output / "probabilities", case, image, model, scores)
             else:
@@ -233,7 +234,7 @@ def write_probabilities(folder: Path, case: Case, image: Image, model: Model, sc
     suffix = label_suffix(case)
     suffix = ".tif" if suffix == ".png" else suffix
     axes = image.axes.removeprefix("C")
-    for name, part in zip(model.spec.structures, scores, strict=True):
+    for name, part in zip(model.spec.outputs, scores, strict=True):
         single = replace(image, array=part, axes=axes, channels=())
         # A structure may be called "left/right".
         write_image(folder / f"{case.name}_{slug(name).replace('/', '_')}{suffix}", single)

@@ -54,6 +54,8 @@ def signature_of(model_folder: Path) -> "ModelSignature":
     spec = json.loads((model_folder / "model.json").read_text(encoding="utf-8"))
     dims: int = spec["spatial_dims"]
     labels = np.min_scalar_type(max(int(value) for value in spec["structures"].values()))
+    if spec.get("objects") is not None:
+        labels = np.dtype(np.uint32)  # as many as there are objects
     spacing, unit = assumed_spacing(dims, spec["preparation"], spec.get("usual_grid"))
     crf = spec.get("crf")
     if crf is not None and Unit(crf["unit"]) is not Unit.PX and unit is Unit.PX:

@@ -11,6 +11,8 @@ from torch import Tensor
 # Label of voxels that nobody judged, or that lie outside of the image: losses leave them out.
 IGNORED = -1
 
+_MOST_VOXELS = 1_000_000  # kept of a case, 12 bytes each
+
 Sample = dict[str, Tensor]
 Place = tuple[int, ...]
 
@@ -47,11 +49,12 @@ class PatchSource:
 def index_foreground(
     labels: NDArray[np.int32], *, max_voxels: int = 10_000, rng: np.random.Generator
 ) -> dict[int, NDArray[np.int32]]:
-    """Return up to ``max_voxels`` random voxels of each class above 0.
+    """Return up to ``max_voxels`` random voxels of each class, or object, above 0.
 
     Args:
         labels: (*spatial), integers.
-        max_voxels: Kept of each class; beyond it, voxels are drawn without replacement.
+        max_voxels: Kept of each class; beyond it, voxels are drawn without replacement. Of more
+            than a hundred classes, as objects may be, fewer: a million voxels of all.
         rng: Of that draw.
 
     Returns:
@@ -61,6 +64,7 @@ def index_foreground(
     values = labels.ravel()[places]
     order = np.argsort(values, kind="stable")
     classes, first = np.unique(values[order], return_index=True)
+    max_voxels = min(max_voxels, max(1, _MOST_VOXELS // max(1, len(classes))))
     index = {}
     for value, members in zip(classes.tolist(), np.split(places[order], first[1:]), strict=False):
         if len(members) > max_voxels:
