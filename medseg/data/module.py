@@ -1,43 +1,68 @@
 """Prepared cases in memory: patches to train on, whole images to validate on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medseg.data.cases import Case, LabelMap, Reading
 from medseg.errors import MedsegError
+from medseg.geometry import Unit
 from medseg.transforms import Augmentation, PatchSampler, PatchSource, Preparation
+
+Targets = Callable[[NDArray[Any], Sequence[float]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case on the network's grid, ready for patches to be cut from it."""
+    """A case on the network's grid, ready for patches to be cut from it.
+
+    Args:
+        name: Of the case.
+        source: Its image and what is learnt from.
+        spacing: Of its voxels, in the unit that was asked for; only who measures needs it.
+    """
 
     name: str
     source: PatchSource
+    spacing: tuple[float, ...] = ()
 
 
 def prepare_case(
-    case: Case, reading: Reading, labels: LabelMap, preparation: Preparation
+    case: Case,
+    reading: Reading,
+    labels: LabelMap,
+    preparation: Preparation,
+    unit: Unit = Unit.PX,
 ) -> PreparedCase:
     """Read and prepare a case.
 
+    Args:
+        case: Where its files lie.
+        reading: How they are to be understood.
+        labels: What they mean.
+        preparation: What happens to the image.
+        unit: Of lengths that will be measured in it; ``px`` counts voxels.
+
     Raises:
         MedsegError: A file is unreadable, image and labels do not fit, a label is not named, or
-            the preparation refuses the image; names the case.
+            the preparation refuses the image, or its pixel size is not known and lengths are
+            physical; names the case.
     """
     image, reference = reading.pair(case)
-    classes = labels.classes(reference.array, case.name)
+    classes = labels.learnt(reference.array, case.name)
     try:
         prepared = preparation.prepare(image.channels_first, image.grid)
         label = preparation.prepare_labels(classes, image.grid)
+        spacing = prepared.grid.spacing_in(unit)
     except ValueError as error:
         raise MedsegError(f"{case.name}: {error}") from None
-    return PreparedCase(case.name, PatchSource.of(prepared.tensor, label))
+    return PreparedCase(case.name, PatchSource.of(prepared.tensor, label), spacing)
 
 
 def repeat_hard(
@@ -84,8 +109,10 @@ class Patches(Dataset[dict[str, Any]]):
         augmentation: Augmentation,
         *,
         seed: int,
+        targets: Targets | None = None,
     ) -> None:
         self.cases = cases
+        self.targets = targets
         self.sampler = sampler
         self.augmentation = augmentation
         self.seed = seed
@@ -93,7 +120,11 @@ class Patches(Dataset[dict[str, Any]]):
     def __getitem__(self, at: tuple[int, int]) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, *at))
         case = self.cases[int(rng.integers(len(self.cases)))]
-        return {**self.sampler.sample(case.source, rng, self.augmentation), "case": case.name}
+        patch = self.sampler.sample(case.source, rng, self.augmentation)
+        if self.targets is not None:
+            target = self.targets(patch["label"][0].numpy(), case.spacing)
+            patch["label"] = torch.from_numpy(target)
+        return {**patch, "case": case.name}
 
 
 class Epochs(Sampler[tuple[int, int]]):
@@ -159,7 +190,18 @@ class WholeImages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         case = self.cases[index]
-        return {"image": case.source.image, "label": case.source.label, "case": case.name}
+        return {
+            "image": case.source.image,
+            "label": case.source.label,
+            "case": case.name,
+            "spacing": case.spacing,
+        }
+
+
+def _alone(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a batch of one; what is no tensor stays as it is."""
+    (item,) = items
+    return {k: v[None] if isinstance(v, torch.Tensor) else [v] for k, v in item.items()}
 
 
 class DataModule(pl.LightningDataModule):
@@ -174,6 +216,8 @@ class DataModule(pl.LightningDataModule):
         iterations_per_epoch: Steps an epoch.
         seed: Of all that is random here.
         workers: Loader processes; 0 does the work between the steps.
+        targets: Makes of the labels of an augmented patch (*patch), and the spacing of its voxels,
+            what the network is to say, (channels, *patch); None for the labels themselves.
     """
 
     def __init__(
@@ -187,9 +231,10 @@ class DataModule(pl.LightningDataModule):
         iterations_per_epoch: int,
         seed: int,
         workers: int = 0,
+        targets: Targets | None = None,
     ) -> None:
         super().__init__()
-        self._patches = Patches(train, sampler, augmentation, seed=seed)
+        self._patches = Patches(train, sampler, augmentation, seed=seed, targets=targets)
         self._images = WholeImages(validation)
         self._batch = batch
         self._iterations = iterations_per_epoch
@@ -202,4 +247,4 @@ class DataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return whole images, one at a time."""
-        return DataLoader(self._images, batch_size=1)
+        return DataLoader(self._images, batch_size=1, collate_fn=_alone)

@@ -264,7 +264,7 @@ class Model:
         self, finder: ObjectFinder, prepared: Prepared, scores: Tensor, grid: Grid
     ) -> NDArray[np.uint32]:
         """Return the objects on the image's own grid, found on the grid of the network."""
-        found = finder.find(scores.cpu().numpy(), prepared.grid)
+        found = finder.find(scores.cpu().numpy(), prepared.grid.spacing_in(finder.unit))
         ids = torch.from_numpy(found.astype(np.int32))
         labels: NDArray[np.uint32] = (
             self.preparation.restore_labels(ids[None], grid)[0].numpy().astype(np.uint32)

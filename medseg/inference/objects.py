@@ -1,12 +1,12 @@
 """Objects in a network's scores: a method with the unit of its lengths and its thresholds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.geometry import Grid, Unit
+from medseg.geometry import Unit
 from medseg.instances import INSTANCES
 
 
@@ -53,14 +53,11 @@ class ObjectFinder:
             "thresholds": self.thresholds,
         }
 
-    def targets(self, labels: NDArray[Any], grid: Grid) -> NDArray[np.float32]:
-        """Return what the network is to say of a part of an image on this grid.
+    def find(self, scores: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.uint32]:
+        """Return the objects in the scores (outputs, *spatial) of a prepared image.
 
-        Raises:
-            ValueError: Lengths are physical, and the pixel size is not known.
+        Args:
+            scores: Of the network.
+            spacing: Of the voxels, in :attr:`unit`.
         """
-        return self.method.targets(labels, grid.spacing_in(self.unit))
-
-    def find(self, scores: NDArray[np.float32], grid: Grid) -> NDArray[np.uint32]:
-        """Return the objects in the scores (outputs, *spatial) of a prepared image."""
-        return self.method.objects(scores, grid.spacing_in(self.unit), **self.thresholds)
+        return self.method.objects(scores, spacing, **self.thresholds)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from medseg.errors import MedsegError
@@ -29,16 +30,27 @@ class FitResult:
     """What came out of training.
 
     Args:
-        best_dice: Mean Dice on the whole validation images, of the weights that were kept.
+        score: Which score chose the weights that were kept, e.g. ``dice``.
+        best: Its mean over the whole validation images, of these weights.
         steps: Training steps taken.
         seconds: Time of training and validation by the run's clock, over all resumed parts.
         resumed: Whether the run went on from a checkpoint.
     """
 
-    best_dice: float
+    score: str
+    best: float
     steps: int
     seconds: float
     resumed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, e.g. ``{"best_dice": 0.83, "steps": 2000, ...}``."""
+        return {
+            f"best_{self.score}": self.best,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "resumed": self.resumed,
+        }
 
 
 def fit(
@@ -73,7 +85,7 @@ def fit(
         warmup: Steps of rising learning rate.
         time_budget: Seconds for training and validation.
         clock: Whether these are wall time or processor time.
-        patience: Validations without a better Dice after which training stops early.
+        patience: Validations without a better score after which training stops early.
         ema: Decay of the moving average of the weights; None for none.
         gradient_clip: Largest norm of the gradient.
         device: Where to train.
@@ -93,10 +105,11 @@ def fit(
         time_budget=time_budget,
         clock=clock,
     )
+    monitor = f"validation/{module.score}"
     best = ModelCheckpoint(
-        folder, filename="best", monitor="validation/dice", mode="max", enable_version_counter=False
+        folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
     )
-    callbacks = [schedule, FiniteLoss(), best, *_more_callbacks(folder, ema, patience)]
+    callbacks = [schedule, FiniteLoss(), best, *_more_callbacks(folder, ema, patience, monitor)]
     callbacks += [MetricStream(send), ProgressBar(schedule)]
     if _on_gpu(device):
         layout = torch.channels_last if len(module.window_voxels) == 2 else torch.channels_last_3d
@@ -130,10 +143,12 @@ def fit(
     state = _read_checkpoint(kept)
     module.load_state_dict(state["state_dict"])
     score = float(state["callbacks"][best.state_key]["best_model_score"])
-    return FitResult(score, schedule.steps, schedule.seconds, resumed)
+    return FitResult(module.score, score, schedule.steps, schedule.seconds, resumed)
 
 
-def _more_callbacks(folder: Path, ema: float | None, patience: int | None) -> list[Callback]:
+def _more_callbacks(
+    folder: Path, ema: float | None, patience: int | None, monitor: str
+) -> list[Callback]:
     """Return what keeps the last weights and, if asked for, averages them and stops early."""
     callbacks: list[Callback] = [
         ModelCheckpoint(
@@ -146,7 +161,7 @@ def _more_callbacks(folder: Path, ema: float | None, patience: int | None) -> li
     if ema is not None:
         callbacks.append(moving_average(ema))
     if patience is not None:
-        callbacks.append(EarlyStopping("validation/dice", mode="max", patience=patience))
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=patience))
     return callbacks
 
 
@@ -225,7 +240,7 @@ def _validation_interval(
     started, wall_started = now(), wall()
     where = next(module.network.parameters()).device
     module.eval()
-    module.classes(next(iter(loader))["image"][0].to(where))
+    module.judge(move_data_to_device(next(iter(loader)), where))
     module.train()
     one = now() - started
     wall_seconds = (wall() - wall_started) / one

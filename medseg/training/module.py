@@ -31,7 +31,14 @@ class SegmentationModule(pl.LightningModule):
         learning_rate: At the start of the schedule.
         weight_decay: Of all weights.
         momentum: Of ``sgd``.
+
+    Attributes:
+        score: Which of the validation's scores chooses the checkpoint.
+        score_name: What people call it.
     """
+
+    score = "dice"
+    score_name = "Dice"
 
     def __init__(
         self,
@@ -58,7 +65,7 @@ class SegmentationModule(pl.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.momentum = momentum
-        self._counts: list[Tensor] = []
+        self._judged: list[Tensor] = []
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the network's logits."""
@@ -69,16 +76,23 @@ class SegmentationModule(pl.LightningModule):
         """Return the loss of one batch of patches."""
         return self.loss(self.network(batch["image"]), batch["label"])
 
-    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        """Count hits and misses of each structure in one whole image."""
-        image, label = batch["image"][0], batch["label"][0, 0]
-        self._counts.append(self.count(self.classes(image), label))
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Judge one whole image."""
+        self._judged.append(self.judge(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Log Dice and IoU: the mean over images for each structure, and over structures."""
-        for name, value in scores(torch.stack(self._counts), list(self.structures)).items():
+        """Log the scores of all images."""
+        for name, value in self.summary(torch.stack(self._judged)).items():
             self.log(f"validation/{name}", value)
-        self._counts.clear()
+        self._judged.clear()
+
+    def judge(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return hits, false alarms and misses of each structure in one whole image."""
+        return self.count(self.classes(batch["image"][0]), batch["label"][0, 0])
+
+    def summary(self, judged: Tensor) -> dict[str, float]:
+        """Return Dice and IoU: the mean over images for each structure, and over structures."""
+        return scores(judged, list(self.structures))
 
     def classes(self, image: Tensor) -> Tensor:
         """Return the class of each voxel of a whole prepared image (channels, *spatial)."""

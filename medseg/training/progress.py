@@ -15,7 +15,7 @@ Metrics = Callable[[int, dict[str, float]], None]
 
 
 class ProgressBar(Callback):
-    """One line with the share done, loss, Dice and the time left.
+    """One line with the share done, loss, score and the time left.
 
     Where the output is no terminal, one plain line a validation is printed instead.
     """
@@ -33,7 +33,7 @@ class ProgressBar(Callback):
         )
         self._task = self._bar.add_task("", total=1.0)
         self._loss = float("nan")
-        self._dice = ""
+        self._score = ""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
@@ -53,8 +53,9 @@ class ProgressBar(Callback):
         self._bar.update(self._task, completed=self.schedule.progress, description=self._text())
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the new Dice."""
-        self._dice = f"  Dice {float(trainer.callback_metrics['validation/dice']):.4f}"
+        """Show the new score."""
+        value = float(trainer.callback_metrics[f"validation/{pl_module.score}"])
+        self._score = f"  {pl_module.score_name} {value:.4f}"
         if not self.console.is_terminal:
             self.console.print(f"{self.schedule.progress:4.0%}  {self._text()}", highlight=False)
 
@@ -71,7 +72,7 @@ class ProgressBar(Callback):
     def _text(self) -> str:
         left = self.schedule.seconds_left
         remaining = f"  {timedelta(seconds=round(left))} left" if left is not None else ""
-        return f"step {self.schedule.steps}  loss {self._loss:.3f}{self._dice}{remaining}"
+        return f"step {self.schedule.steps}  loss {self._loss:.3f}{self._score}{remaining}"
 
 
 class MetricStream(Callback):

@@ -75,7 +75,7 @@ def test_discs_are_learned_and_the_curves_are_told(tmp_path):
 
     result = train(tmp_path, send=lambda step, values: sent.append((step, values)))
 
-    assert result.best_dice > 0.8
+    assert result.best > 0.8
     assert (result.steps, result.resumed) == (60, False)
     assert {step for step, values in sent if "validation/dice" in values} == {30, 60}
     assert {step for step, values in sent if "train/loss" in values} == {10, 20, 30, 40, 50, 60}
@@ -94,7 +94,7 @@ def test_the_module_keeps_the_weights_that_validated_best(tmp_path):
         counts.append(trained.count(classes, case.source.label[0]))
     hits, false, missed = torch.stack(counts)[:, 0].unbind(-1)
 
-    assert float((2 * hits / (2 * hits + false + missed)).mean()) == pytest.approx(result.best_dice)
+    assert float((2 * hits / (2 * hits + false + missed)).mean()) == pytest.approx(result.best)
 
 
 @pytest.mark.parametrize(("epochs", "every"), [(1, 5), (3, 2)])
@@ -154,7 +154,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatch, asked
     # Step 39 was the last that was saved: nine batches of four in the third epoch.
     rest = [(2, number) for number in range(36, 60)] + [(3, number) for number in range(60)]
     assert asked == rest, "the patches that the uninterrupted run would have seen"
-    assert result.best_dice > 0.8
+    assert result.best > 0.8
 
 
 def test_a_run_that_has_ended_is_not_trained_again(tmp_path):
@@ -163,7 +163,7 @@ def test_a_run_that_has_ended_is_not_trained_again(tmp_path):
     second = train(tmp_path)
 
     assert second.resumed
-    assert (second.best_dice, second.steps) == (first.best_dice, first.steps)
+    assert (second.best, second.steps) == (first.best, first.steps)
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_a_budget_of_time_is_kept_with_its_validations(tmp_path):
 
     assert 4 < result.seconds < 9
     assert time.monotonic() - began < 15
-    assert result.best_dice > 0.8
+    assert result.best > 0.8
 
 
 def test_patience_ends_a_run_that_gets_no_better(tmp_path):
