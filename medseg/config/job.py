@@ -37,6 +37,12 @@ def _metrics() -> Any:
     return METRICS
 
 
+def _methods() -> Any:
+    from medseg.instances import INSTANCES
+
+    return INSTANCES
+
+
 def _augmentations() -> Any:
     from medseg.transforms import AUGMENTATIONS
 
@@ -78,6 +84,7 @@ class MetricSettings(PartSettings):
 
 
 MetricPart = Annotated[MetricSettings, known_to(_metrics, lengths=True)]
+ObjectsPart = Annotated[PartSettings, known_to(_methods, lengths=True)]
 AugmentationPart = Annotated[PartSettings, known_to(_augmentations)]
 NormalisationPart = Annotated[PartSettings, known_to(_normalisations)]
 
@@ -201,11 +208,15 @@ class PredictSection(Section):
 
 
 class TrainJob(Section):
-    """One experiment, checked before any image is read."""
+    """One experiment, checked before any image is read.
+
+    ``objects`` is the method for labels that are objects: ``border``, or with its settings.
+    """
 
     data: DataSection
     network: NetworkPart
     loss: LossPart = Field(default="dice_ce", validate_default=True)
+    objects: ObjectsPart | None = Field(default=None, exclude_if=lambda value: value is None)
     augmentation: AugmentationPart = Field(default="recipe", validate_default=True)
     train: TrainSection = TrainSection()
     predict: PredictSection = PredictSection()
@@ -261,6 +272,14 @@ def read_job(path: Path, settings: Sequence[str] = ()) -> tuple[TrainJob, Card, 
             f"{card.name} have {len(card.channels)} channel(s); give one number for all, or one a "
             f"channel"
         )
+    if card.kind == "instance":
+        return _for_objects(job, path), card, card_file
+    if job.objects is not None:
+        raise MedsegError(
+            f"{path}: objects.name: {job.objects.name} finds objects, but the labels of "
+            f"{card.name} are classes\n  leave objects out; or say kind: instance in the dataset "
+            f"card, if each number is one object"
+        )
     for number, metric in enumerate(job.metrics):
         facts = _metrics().facts(metric.name)
         if facts["kind"] == "instance" and "membrane_definition" not in facts:
@@ -269,6 +288,38 @@ def read_job(path: Path, settings: Sequence[str] = ()) -> tuple[TrainJob, Card, 
                 f"draws structures, which metrics of one mask judge, such as dice or nsd"
             )
     return job, card, card_file
+
+
+def _for_objects(job: TrainJob, path: Path) -> TrainJob:
+    """Return a job for labels that are objects, with the method and metrics that it leaves out."""
+    from medseg.evaluation import DEFAULT_METRICS
+
+    if job.predict.crf is not False:
+        raise MedsegError(
+            f"{path}: predict.crf: a CRF smooths classes, but the labels are objects; leave it out"
+        )
+    if job.train.repeat:
+        raise MedsegError(
+            f"{path}: train.repeat: draws images of hard structures more often, but all objects "
+            f"are of one; leave it out"
+        )
+    if "class_weights" in job.loss.settings:
+        raise MedsegError(
+            f"{path}: loss.class_weights: the labels are objects, and the network learns other "
+            f"classes, such as borders; leave them out"
+        )
+    for number, metric in enumerate(job.metrics if "metrics" in job.model_fields_set else ()):
+        if _metrics().facts(metric.name)["kind"] != "instance":
+            raise MedsegError(
+                f'{path}: metrics[{number}].name: "{metric.name}" judges structures; the labels '
+                f"are objects, which average_precision or panoptic_quality judge"
+            )
+    chosen: dict[str, Any] = {}
+    if job.objects is None:
+        chosen["objects"] = PartSettings(name="border")
+    if "metrics" not in job.model_fields_set:
+        chosen["metrics"] = parse_metrics(DEFAULT_METRICS["instance"])
+    return job.model_copy(update=chosen)
 
 
 class _Metrics(Section):
@@ -296,6 +347,21 @@ def parse_metrics(texts: Sequence[str]) -> tuple[Any, ...]:
             raise MedsegError(f"--metric {text}: not readable\n  {error}") from None
         parts.append({**values, "name": name.strip()})
     return checked(_Metrics, {"metrics": parts}, Path("--metric")).metrics
+
+
+def objects_settings(part: PartSettings) -> tuple[dict[str, Any], Unit]:
+    """Return a method's settings with its lengths as numbers, and their unit; ``px`` without any.
+
+    Raises:
+        ValueError: Some lengths are in ``px`` and some physical.
+    """
+    settings = metric_settings(part)
+    lengths = [value for value in settings.values() if isinstance(value, Length)]
+    unit = lengths[0].unit if lengths else Unit.PX
+    if len({length.unit is Unit.PX for length in lengths}) > 1:
+        raise ValueError("objects: all lengths in px, or all in physical units, please")
+    plain = {k: v.to(unit) if isinstance(v, Length) else v for k, v in settings.items()}
+    return plain, unit
 
 
 def metric_settings(part: PartSettings) -> dict[str, Any]:

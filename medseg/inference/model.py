@@ -240,7 +240,7 @@ class Model:
         crf: bool = True,
         precision: Precision = "fp32",
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Return what :meth:`predict` and :meth:`probabilities` do, with one pass of the network."""
+        """Return what :meth:`predict` and :meth:`probabilities` do, of one pass."""
         prepared, rows = self._rows(array, grid, mirror, crf, precision)
         scores = whole(rows)
         restored: NDArray[np.float32] = self.preparation.restore(scores, grid).cpu().numpy()

@@ -53,6 +53,11 @@ class ObjectFinder:
             "thresholds": self.thresholds,
         }
 
+    def with_thresholds(self, thresholds: Mapping[str, float]) -> "ObjectFinder":
+        """Return a finder with other thresholds."""
+        dims = self.method.spatial_dims
+        return ObjectFinder(dims, self.name, self.settings, self.unit, thresholds)
+
     def find(self, scores: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.uint32]:
         """Return the objects in the scores (outputs, *spatial) of a prepared image.
 

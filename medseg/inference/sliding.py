@@ -7,7 +7,6 @@ later window can change it: only as many rows as one window is thick are held at
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
 from itertools import product
 from typing import Literal
 
@@ -91,13 +90,17 @@ def sliding_window(
         yield total / weight
 
 
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(1)
+
+
 def probabilities_of(
     network: torch.nn.Module,
     *,
     mirror_axes: Sequence[int] = (),
     scales: Sequence[float] = (1.0,),
     precision: Precision = "fp32",
-    activation: Scores = partial(torch.softmax, dim=1),
+    activation: Scores = _softmax,
 ) -> Scores:
     """Return a function from windows to class probabilities, averaged over views of them.
 

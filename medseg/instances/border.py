@@ -101,7 +101,7 @@ class Border(Method):
         """Six cores, four foregrounds."""
         return {"core": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8), "foreground": (0.3, 0.4, 0.5, 0.6)}
 
-    def objects(
+    def objects(  # type: ignore[override]
         self,
         scores: Floats,
         spacing: Sequence[float],
@@ -122,7 +122,9 @@ class Border(Method):
         inside: Mask = scores[INTERIOR] > core
         seeds = ndimage.label(inside)[0]
         objects: Mask = inside | (scores[BACKGROUND] < 1 - foreground)
-        ids = watershed(scores[BORDER] - scores[INTERIOR], seeds, mask=objects)
+        ids = watershed(  # type: ignore[no-untyped-call]
+            scores[BORDER] - scores[INTERIOR], seeds, mask=objects
+        )
         return without_small(ids.astype(np.uint32), smallest)
 
 

@@ -174,10 +174,15 @@ def check_classes(spec: ModelSpec, card: Card) -> None:
     Raises:
         MedsegError: They do.
     """
-    if card.kind == "instance":
+    if card.kind == "instance" and spec.objects is None:
         raise MedsegError(
             f"the model {spec.name} labels classes, but each label of the data set {card.name} is "
             f"an object\n  predict first, number the objects, and evaluate the folder"
+        )
+    if card.kind != "instance" and spec.objects is not None:
+        raise MedsegError(
+            f"the model {spec.name} numbers objects, but the labels of the data set {card.name} "
+            f"are classes\n  predict first, give the objects their class, and evaluate the folder"
         )
     written = card.label_map().written
     if not spec.structures.items() <= written.items():

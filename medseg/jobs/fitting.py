@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,12 +13,15 @@ from rich.progress import track
 from medseg.config import Card, TrainJob, array_order
 from medseg.data import Split
 from medseg.errors import MedsegError, nearest
+from medseg.geometry import Unit
 from medseg.inference import Model, ModelSpec
 from medseg.jobs.parts import model_spec, preparation_of, sagittal_axis_of, sampler_of
 from medseg.networks import take_over
 from medseg.transforms import Preparation
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from medseg.data.module import DataModule, PreparedCase
     from medseg.tracking import TrackedRun
     from medseg.training import SegmentationModule
@@ -63,9 +66,9 @@ def fit_model(work: Work) -> Model:
     spec = model_spec(job, work.card, preparation, dict(work.provenance))
     pl.seed_everything(settings.seed, verbose=False)
     try:
-        prepared = _prepared(work, preparation)
+        prepared = _prepared(work, spec, preparation)
         module = _module(work, spec, prepared["train"])
-        data = _data(work, prepared)
+        data = _data(work, spec, prepared)
     except ValueError as error:
         raise MedsegError(f"{work.job_file}: {error}") from error
     fitted = fit(
@@ -85,12 +88,12 @@ def fit_model(work: Work) -> Model:
         precision=work.how.precision,
         send=lambda step, values: work.run.metrics(values, step),
     )
-    work.run.metrics({f"fit/{key}": float(v) for key, v in asdict(fitted).items()}, fitted.steps)
+    work.run.metrics({f"fit/{key}": float(v) for key, v in fitted.to_dict().items()}, fitted.steps)
     work.console.print(
         f"trained {fitted.steps} steps in {timedelta(seconds=round(fitted.seconds))}; best "
-        f"validation Dice {fitted.best_dice:.4f}"
+        f"validation {module.score_name} {fitted.best:.4f}"
     )
-    provenance = {**work.provenance, "fit": asdict(fitted)}
+    provenance = {**work.provenance, "fit": fitted.to_dict()}
     return Model(replace(spec, provenance=provenance), module.network)
 
 
@@ -105,14 +108,17 @@ def save_model(model: Model, papers: Mapping[str, str], folder: Path) -> None:
     fresh.rename(folder / "model")
 
 
-def _prepared(work: Work, preparation: Preparation) -> "dict[str, list[PreparedCase]]":
+def _prepared(
+    work: Work, spec: ModelSpec, preparation: Preparation
+) -> "dict[str, list[PreparedCase]]":
     """Read and prepare the training and validation cases."""
     from medseg.data.module import prepare_case
 
     labels, reading = work.card.label_map(), work.card.reading()
+    unit = Unit.PX if spec.finder is None else spec.finder.unit
     return {
         part: [
-            prepare_case(case, reading, labels, preparation)
+            prepare_case(case, reading, labels, preparation, unit)
             for case in track(
                 cases,
                 f"preparing {part}",
@@ -126,25 +132,29 @@ def _prepared(work: Work, preparation: Preparation) -> "dict[str, list[PreparedC
 
 def _module(work: Work, spec: ModelSpec, train: "Sequence[PreparedCase]") -> "SegmentationModule":
     from medseg.losses import LOSSES, DeepSupervision
-    from medseg.training import SegmentationModule
+    from medseg.training import ObjectsModule, SegmentationModule
 
-    settings = work.job.train
-    loss = LOSSES.build(work.job.loss.name, **_loss_settings(work, train))
+    settings, finder = work.job.train, spec.finder
+    loss: nn.Module = LOSSES.build(work.job.loss.name, **_loss_settings(work, train))
     network = spec.build_network()
     if work.start is not None:
         taken = take_over(network, work.start.network)
         work.console.print(taken.describe(), markup=False)
-    return SegmentationModule(
-        network,
-        DeepSupervision(loss, weights=network.supervision_weights),
-        structures=work.card.label_map().structures,
-        window_voxels=spec.window_voxels,
-        neighbours=spec.neighbours or 0,
-        optimiser=settings.optimiser,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        momentum=settings.momentum,
-    )
+    if finder is not None:
+        loss = finder.method.loss(loss)
+    supervised = DeepSupervision(loss, weights=network.supervision_weights)
+    how: dict[str, Any] = {
+        "structures": work.card.label_map().structures,
+        "window_voxels": spec.window_voxels,
+        "neighbours": spec.neighbours or 0,
+        "optimiser": settings.optimiser,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "momentum": settings.momentum,
+    }
+    if finder is not None:
+        return ObjectsModule(network, supervised, finder=finder, **how)
+    return SegmentationModule(network, supervised, **how)
 
 
 def _loss_settings(work: Work, train: "Sequence[PreparedCase]") -> dict[str, Any]:
@@ -162,7 +172,9 @@ def _loss_settings(work: Work, train: "Sequence[PreparedCase]") -> dict[str, Any
     return {**settings, "class_weights": weights}
 
 
-def _data(work: Work, prepared: "Mapping[str, Sequence[PreparedCase]]") -> "DataModule":
+def _data(
+    work: Work, spec: ModelSpec, prepared: "Mapping[str, Sequence[PreparedCase]]"
+) -> "DataModule":
     from medseg.data.module import DataModule, repeat_hard
     from medseg.transforms import AUGMENTATIONS, find_sided_pairs
 
@@ -193,4 +205,5 @@ def _data(work: Work, prepared: "Mapping[str, Sequence[PreparedCase]]") -> "Data
         iterations_per_epoch=job.train.iterations_per_epoch,
         seed=job.train.seed,
         workers=work.how.workers,
+        targets=None if spec.finder is None else spec.finder.method.targets,
     )

@@ -4,12 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg.config import Card, CrfSection, TrainJob, array_order, metric_settings
+from medseg.config import (
+    Card,
+    CrfSection,
+    PartSettings,
+    TrainJob,
+    array_order,
+    metric_settings,
+    objects_settings,
+)
 from medseg.data import SPLITS, Case, LabelMap, Reading, Split, folds
 from medseg.errors import MedsegError
 from medseg.evaluation import MetricRequest
 from medseg.geometry import Unit
-from medseg.inference import ModelSpec
+from medseg.inference import ModelSpec, ObjectFinder
 from medseg.networks import NETWORKS
 from medseg.transforms import (
     NORMALISATIONS,
@@ -26,14 +34,8 @@ def split_of(job: TrainJob, card: Card, cases: Sequence[Case], source: Path) -> 
     """Return the split that the job asks for, else the card, else one by group.
 
     Raises:
-        MedsegError: It cannot be made, a case in it has no labels, or the labels are objects.
+        MedsegError: It cannot be made, or a case in it has no labels.
     """
-    if card.kind == "instance":
-        raise MedsegError(
-            f"{source}: {card.name} has a number for each object (kind: instance), and training "
-            f"on objects is not there yet\n  draw classes, with one for the border between cells "
-            f"(background, cell, border), and train on these; medseg evaluate judges objects"
-        )
     name, settings = _split_settings(job, card)
     try:
         split = SPLITS.build(name, cases, **settings)
@@ -109,11 +111,20 @@ def model_spec(
         mirror_axes=mirror_axes(job, card),
         mirror=bool(job.predict.mirror),
         scales=job.predict.scales,
+        objects=None if job.objects is None else _finder(job.objects, card.spatial_dims).to_dict(),
         crf=job.predict.crf.settings if isinstance(job.predict.crf, CrfSection) else None,
         neighbours=job.data.plane_neighbours,
         axes=card.axes,
         provenance=provenance,
     )
+
+
+def _finder(part: PartSettings, spatial_dims: int) -> ObjectFinder:
+    try:
+        settings, unit = objects_settings(part)
+        return ObjectFinder(spatial_dims, part.name, settings, unit)
+    except (TypeError, ValueError) as error:
+        raise MedsegError(f"objects.{part.name}: {error}") from None
 
 
 def network_settings(job: TrainJob, preparation: Preparation) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from medseg.inference import Model
 from medseg.jobs.crf import check_crf, with_chosen_crf
 from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
 from medseg.jobs.fitting import Work, fit_model, save_model
+from medseg.jobs.objects import with_tuned_thresholds
 from medseg.jobs.parts import metric_requests
 from medseg.jobs.predict import predict_cases
 from medseg.jobs.setup import Setup
@@ -134,6 +135,8 @@ def train_split(
             model = _with_usual_grid(work, fit_model(work))
             if job.predict.crf == "choose":
                 model = with_chosen_crf(work, model)
+            if model.finder is not None:
+                model = with_tuned_thresholds(work, model)
             save_model(model, papers, folder)
         model = Model.load(folder / "model", setup.how.device)
         evaluated = _evaluate(work, model)

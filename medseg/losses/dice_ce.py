@@ -15,8 +15,8 @@ class DiceCE(Loss):
     """Sum of soft Dice loss (MONAI's, on softmax) and cross-entropy.
 
     Dice counts overlap and so forgives the many background voxels; cross-entropy gives every voxel
-    a gradient, and counts the weights of voxels. A class absent from target and logits costs nothing;
-    one predicted where there is none costs up to 1, divided by the number of classes.
+    a gradient, and counts the weights of voxels. A class absent from target and logits costs
+    nothing; one predicted where there is none costs up to 1, divided by the number of classes.
 
     Args:
         include_background: Whether the background has its part in Dice.

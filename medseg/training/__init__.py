@@ -2,6 +2,7 @@
 
 from medseg.training.fit import FitResult, fit
 from medseg.training.module import SegmentationModule
+from medseg.training.objects import ObjectsModule
 from medseg.training.schedule import Schedule
 
-__all__ = ["FitResult", "Schedule", "SegmentationModule", "fit"]
+__all__ = ["FitResult", "ObjectsModule", "Schedule", "SegmentationModule", "fit"]

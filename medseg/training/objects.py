@@ -4,15 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from medseg.inference import ObjectFinder, probabilities_of, sliding_window
-from medseg.metrics import METRICS, InstancePair
+from medseg.inference import ObjectFinder, object_scores, probabilities_of, sliding_window
+from medseg.inference.thresholds import JUDGED_BY
 from medseg.training.module import SegmentationModule
-
-Array = NDArray[Any]
-_JUDGED_BY = ("panoptic_quality", "average_precision")
 
 
 class ObjectsModule(SegmentationModule):
@@ -48,16 +44,4 @@ class ObjectsModule(SegmentationModule):
     def summary(self, judged: Tensor) -> dict[str, float]:
         """Return the means over the images; 0 where no image has an object or a found one."""
         means = judged.nanmean(0).nan_to_num(0.0).tolist()
-        return dict(zip(_JUDGED_BY, means, strict=True))
-
-
-def object_scores(reference: Array, found: Array) -> list[float]:
-    """Return panoptic quality and average precision at an IoU of 0.5.
-
-    Args:
-        reference: (*spatial), the objects as drawn; below 0 where nobody judged.
-        found: (*spatial), the objects to be judged.
-    """
-    judged = reference >= 0
-    pair = InstancePair(reference * judged, found * judged)
-    return [METRICS[name](pair) for name in _JUDGED_BY]
+        return dict(zip(JUDGED_BY, means, strict=True))
