@@ -294,6 +294,11 @@ def _for_objects(job: TrainJob, path: Path) -> TrainJob:
     """Return a job for labels that are objects, with the method and metrics that it leaves out."""
     from medseg.evaluation import DEFAULT_METRICS
 
+    if job.data.stack in ("2d", "2.5d"):
+        raise MedsegError(
+            f"{path}: data.stack: {job.data.stack} sees planes one by one, but objects go "
+            f"through several; leave 'stack' out"
+        )
     if job.predict.crf is not False:
         raise MedsegError(
             f"{path}: predict.crf: a CRF smooths classes, but the labels are objects; leave it out"
