@@ -109,7 +109,9 @@ def test_gaps_weigh_more_than_what_is_far_from_two_objects():
     method = INSTANCES.build("border", 2, gap_weight=10.0, gap_sigma=4.0)
     classes, weights = method.targets(labels, (1.0, 1.0))
 
-    assert weights[20, 22] > 5 > 1.5 > weights[20, 55] >= 1
+    # Four pixels of background, and a pixel of border on either side.
+    assert weights[20, 22] == pytest.approx(1 + 10 * np.exp(-(6**2) / (2 * 4.0**2)))
+    assert 1 <= weights[20, 55] < 1.01
     assert (weights[classes == INTERIOR] == 1).all()
 
 

@@ -134,18 +134,6 @@ def test_a_card_of_objects_names_one_structure(objects, medseg, labels, message)
     assert (ran.code, message in ran.errors) == (1, True)
 
 
-def test_training_on_objects_is_refused_with_what_to_do(objects, medseg):
-    (objects / "job.yaml").write_text(
-        "data: {dataset: nuclei.yaml, patch_voxels: [32, 32]}\nnetwork: unet\n"
-    )
-
-    ran = medseg("train", objects / "job.yaml", "--runs", objects / "runs")
-
-    assert ran.code == 1
-    assert "training on objects is not there yet" in ran.errors
-    assert "background, cell, border" in ran.errors
-
-
 def test_a_model_of_classes_is_not_judged_on_objects(objects, discs, medseg):
     ran = medseg("evaluate", discs.folder, "--card", objects / "nuclei.yaml",
                  "-o", objects / "out", "--device", "cpu")  # fmt: skip
