@@ -78,6 +78,10 @@ def demo(
 @app.command()
 def check(
     card: Annotated[Path, typer.Argument(help="A dataset card.")],
+    job_file: Annotated[
+        Path | None,
+        typer.Option("--job", help="A job on this card: foretell its memory and time."),
+    ] = None,
     data_root: DataRoot = None,
     report: Annotated[
         Path | None,
@@ -90,6 +94,7 @@ def check(
         int | None,
         typer.Option(help="Cases read at a time; default: one a processor, at most 8.", min=1),
     ] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Read every case of a data set and say what is wrong with it."""
@@ -98,7 +103,15 @@ def check(
 
     if report is None and not as_json:
         report = Path("check.html")
-    result = job(card, data_root=data_root, report=report, workers=workers, console=_console())
+    result = job(
+        card,
+        job_file=job_file,
+        data_root=data_root,
+        report=report,
+        workers=workers,
+        device=_one_of("--device", device, ("auto", "cpu", "gpu")),
+        console=_console(),
+    )
     _print(result.as_json) if as_json else show_check(result, Console())
     if result.errors:
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ meet. They are visited along the first axis, and each row of the image is handed
 later window can change it: only as many rows as one window is thick are held at a time.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import product
@@ -141,6 +142,22 @@ def probabilities_of(
         return probabilities
 
     return scores
+
+
+def voxels_in_windows(shape: Sequence[int], window: Sequence[int], overlap: float) -> int:
+    """Return the voxels that all windows on an image hold together: what a network computes.
+
+    Args:
+        shape: Of the image, (*spatial).
+        window: As in :func:`sliding_window`; a flat one visits every plane of a volume.
+        overlap: Likewise.
+    """
+    planes = math.prod(shape[: len(shape) - len(window)])
+    count = planes
+    for side, wide in zip(shape[len(shape) - len(window) :], window, strict=True):
+        size = min(wide, side)
+        count *= size * len(_starts(side, size, overlap))
+    return count
 
 
 def _starts(size: int, window: int, overlap: float) -> list[int]:

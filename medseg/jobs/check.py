@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from medseg.config import Card, cases_of, read_card
+from medseg.config import Card, TrainJob, cases_of, read_card, read_job
 from medseg.data import SPLITS, Case, Split
 from medseg.doctor import (
     CaseFacts,
@@ -22,6 +22,7 @@ from medseg.doctor import (
     sorted_findings,
     write_report,
 )
+from medseg.doctor.forecast import Forecast
 from medseg.errors import MedsegError
 
 MOST_WORKERS = 8
@@ -36,12 +37,14 @@ class Checked:
         facts: Numbers of cases and groups, sizes, share of each structure.
         findings: What must be mended or looked at, the gravest first.
         report: The HTML file with pictures; None if none was asked for.
+        forecast: Memory and time of a job; None without a job, or if it cannot run.
     """
 
     name: str
     facts: dict[str, str]
     findings: tuple[Finding, ...] = ()
     report: Path | None = None
+    forecast: Forecast | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -51,35 +54,43 @@ class Checked:
     @property
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
-        return asdict(self) | {"report": None if self.report is None else str(self.report)}
+        return asdict(self) | {
+            "report": None if self.report is None else str(self.report),
+            "forecast": None if self.forecast is None else self.forecast.as_json,
+        }
 
 
 def check(
     card_file: Path,
     *,
+    job_file: Path | None = None,
     data_root: Path | None = None,
     report: Path | None = None,
     workers: int | None = None,
+    device: str = "auto",
     console: Console,
 ) -> Checked:
     """Read every image and label of a data set and list what is wrong.
 
     Args:
         card_file: The dataset card.
+        job_file: A job on this card: its split is checked, and its memory and time foretold.
         data_root: Folder below which the card's root lies.
         report: HTML file to write, with pictures of the cases; an existing one is replaced.
         workers: Cases that are read at the same time; by default one a processor, at most eight.
+        device: Where the job would run: ``auto``, ``cpu`` or ``gpu``.
         console: Where progress is shown.
 
     Raises:
-        MedsegError: The card itself is wrong.
+        MedsegError: The card or the job itself is wrong, or the job is on another card.
     """
     card = read_card(card_file)
+    job = None if job_file is None else _job_on(card_file, job_file)
     try:
         cases = cases_of(card, card_file, data_root)
     except MedsegError as error:
         return _reported(Checked(card.name, {}, (finding_of(error, "files"),), report))
-    split, refused = _split_of(card, cases)
+    split, refused = _split_of(card, job, cases)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("reading", total=len(cases))
         examined = examine_cases(
@@ -98,8 +109,32 @@ def check(
         grouped=card.groups is not None,
         split=split,
     )
+    facts, expected = _facts(card, examined), None
+    if job is not None and job_file is not None:
+        from medseg.jobs.forecast import forecast
+        from medseg.jobs.predict import torch_device
+
+        where = torch_device(device)
+        expected, more = forecast(job, job_file, card, data, device=where, console=console)
+        refused += more
+        facts |= expected.facts if expected else {}
     found = sorted_findings([*refused, *diagnose(data)])
-    return _reported(Checked(card.name, _facts(card, examined), found, report), data)
+    return _reported(Checked(card.name, facts, found, report, expected), data)
+
+
+def _job_on(card_file: Path, job_file: Path) -> TrainJob:
+    """Return the job, which must be on this card.
+
+    Raises:
+        MedsegError: It is on another, or it is wrong.
+    """
+    job, _, other = read_job(job_file)
+    if other.resolve() != card_file.resolve():
+        raise MedsegError(
+            f"{job_file}: is a job on {other}, not on {card_file}\n"
+            f"  check that card, or correct data.dataset in the job"
+        )
+    return job
 
 
 def _reported(checked: Checked, data: DataFacts | None = None) -> Checked:
@@ -116,13 +151,16 @@ def _reported(checked: Checked, data: DataFacts | None = None) -> Checked:
     return checked
 
 
-def _split_of(card: Card, cases: Sequence[Case]) -> tuple[Split | None, list[Finding]]:
-    """Return the card's split, or the default one, and why the card's cannot be made."""
-    name, settings = (card.split.name, card.split.settings) if card.split else ("group", {})
+def _split_of(
+    card: Card, job: TrainJob | None, cases: Sequence[Case]
+) -> tuple[Split | None, list[Finding]]:
+    """Return the job's split, the card's or the default one, and why it cannot be made."""
+    part = (job.data.split if job else None) or card.split
+    name, settings = (part.name, part.settings) if part else ("group", {})
     try:
         return SPLITS.build(name, cases, **settings), []
     except (MedsegError, ValueError) as error:
-        return None, [finding_of(error, "split")] if card.split else []
+        return None, [finding_of(error, "split")] if part or job else []
 
 
 def _facts(card: Card, cases: Sequence[CaseFacts]) -> dict[str, str]:

@@ -55,22 +55,10 @@ class Work:
 
 def fit_model(work: Work) -> Model:
     """Return the model with the weights that validated best."""
-    import pytorch_lightning as pl
-
     from medseg.training import fit
 
-    job, settings = work.job, work.job.train
-    preparation = preparation_of(
-        job, work.card, work.split.train, work.card.reading(), work.card.label_map()
-    )
-    spec = model_spec(job, work.card, preparation, dict(work.provenance))
-    pl.seed_everything(settings.seed, verbose=False)
-    try:
-        prepared = _prepared(work, spec, preparation)
-        module = _module(work, spec, prepared["train"])
-        data = _data(work, spec, prepared)
-    except ValueError as error:
-        raise MedsegError(f"{work.job_file}: {error}") from error
+    settings = work.job.train
+    spec, module, data = parts_to_fit(work)
     fitted = fit(
         module,
         data,
@@ -95,6 +83,29 @@ def fit_model(work: Work) -> Model:
     )
     provenance = {**work.provenance, "fit": fitted.to_dict()}
     return Model(replace(spec, provenance=provenance), module.network)
+
+
+def parts_to_fit(work: Work) -> "tuple[ModelSpec, SegmentationModule, DataModule]":
+    """Return the network with its loss, and the prepared cases, as the job says.
+
+    Raises:
+        MedsegError: A file cannot be read, or parts do not fit together.
+    """
+    import pytorch_lightning as pl
+
+    job = work.job
+    preparation = preparation_of(
+        job, work.card, work.split.train, work.card.reading(), work.card.label_map()
+    )
+    spec = model_spec(job, work.card, preparation, dict(work.provenance))
+    pl.seed_everything(job.train.seed, verbose=False)
+    try:
+        prepared = _prepared(work, spec, preparation)
+        module = _module(work, spec, prepared["train"])
+        data = _data(work, spec, prepared)
+    except ValueError as error:
+        raise MedsegError(f"{work.job_file}: {error}") from error
+    return spec, module, data
 
 
 def save_model(model: Model, papers: Mapping[str, str], folder: Path) -> None:

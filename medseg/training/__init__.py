@@ -3,6 +3,15 @@
 from medseg.training.fit import FitResult, fit
 from medseg.training.module import SegmentationModule
 from medseg.training.objects import ObjectsModule
+from medseg.training.rehearsal import Rehearsed, rehearse
 from medseg.training.schedule import Schedule
 
-__all__ = ["FitResult", "ObjectsModule", "Schedule", "SegmentationModule", "fit"]
+__all__ = [
+    "FitResult",
+    "ObjectsModule",
+    "Rehearsed",
+    "Schedule",
+    "SegmentationModule",
+    "fit",
+    "rehearse",
+]

@@ -8,6 +8,7 @@ from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
 
 from medseg.inference import probabilities_of, sliding_window
+from medseg.inference.sliding import voxels_in_windows
 
 
 def whole(rows) -> torch.Tensor:
@@ -183,3 +184,19 @@ def test_a_view_of_twice_the_size_and_the_view_itself_have_equal_parts():
         by_hand = (net(image).softmax(1) + back) / 2
 
     torch.testing.assert_close(probabilities_of(net, scales=(1, 2))(image), by_hand)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "overlap"),
+    [((50, 37), (16, 20), 0.5), ((9, 40), (16, 16), 0.25), ((4, 30, 31), (16, 16), 0.5)],
+)
+def test_the_voxels_in_all_windows_are_foretold(shape, window, overlap):
+    seen = []
+
+    def scores(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch[:, 0].numel())
+        return batch
+
+    whole(sliding_window(scores, torch.zeros(1, *shape), window=window, overlap=overlap))
+
+    assert voxels_in_windows(shape, window, overlap) == sum(seen)
