@@ -8,11 +8,10 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from small_studies import Study, make_discs, runs_of
 
 from medseg.evaluation import read_table, summarise
 from medseg.images import read_image
-from tests.jobs.conftest import Study, make_discs
-from tests.jobs.test_training_end_to_end import runs_of
 
 QUICK = ["train.epochs=1", "train.iterations_per_epoch=2", "train.validate_every=1"]
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import zarr
+from small_studies import disc
 
 from medseg.images import read_image, read_labels, write_ome_zarr_labels
-from tests.jobs.conftest import disc
 
 JOB = """\
 data: {dataset: discs.yaml, patch_voxels: [32, 32]}

@@ -7,15 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from small_studies import runs_of
 
 from medseg.evaluation import read_table
-
-
-def runs_of(store: str) -> list:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(store)
-    return client.search_runs([e.experiment_id for e in client.search_experiments()])
 
 
 def test_a_run_leaves_its_papers_model_and_report(discs):
