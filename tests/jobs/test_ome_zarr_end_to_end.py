@@ -91,6 +91,6 @@ def test_a_data_set_without_the_labels_named_says_so(trained, medseg):
     root, _ = trained
     other = root / "other.yaml"
     other.write_text(CARD.replace("drawn", "nuclei"))
-    ran = medseg("check", other)
+    ran = medseg("check", other, "--json")
     assert ran.code == 1
-    assert "images without labels/nuclei: disc_0, disc_1" in ran.errors
+    assert "images without labels/nuclei: disc_0, disc_1" in ran.output
