@@ -21,6 +21,7 @@ from medseg.geometry import Length
 from medseg.tracking.store import prepare_environment
 
 if TYPE_CHECKING:
+    from medseg.jobs.questions import Question
     from medseg.jobs.setup import Setup
 
 app = typer.Typer(
@@ -44,6 +45,16 @@ TrackingUri = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Network = Annotated[
+    str | None,
+    typer.Option(help="The job's network; default: that which learnt best.", show_default=False),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="GB of the GPU, 0 for none; default: this machine's.", show_default=False
+    ),
+]
 METRIC_HELP = (
     'Repeatable: dice, "nsd:tolerance=2 mm", v_rand:structure=membrane; default: dice iou hd95 '
     "assd, or AP, PQ, splits, merges and ASSD where labels are objects."
@@ -73,6 +84,93 @@ def demo(
     from medseg.jobs.demo import demo as job
 
     job(folder, organs=organs, minutes=minutes, tracking_uri=tracking_uri, console=_console())
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="A folder of images and labels.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the data set; default: the folder's.")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Names of the channels: DAPI,GFP.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="What label values mean: background=0,vessel=255[,ignore=128]; where labels "
+            "number objects, what these are: nucleus.",
+            show_default=False,
+        ),
+    ] = None,
+    pixel_size: Annotated[
+        str | None,
+        typer.Option(help='For files that carry none: "0.5 um,0.5 um", x,y[,z]; or unknown.'),
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Of files that leave them open: ZYX, CYX, CZYX.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="semantic (classes) or instance (a number an object).")
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Pattern whose bracket is the group, 'patient(\\d+)'; with /2, pairs of "
+            "consecutive numbers; or none.",
+            show_default=False,
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Where several fit: paired_folders:labels=drawn_by_ann.")
+    ] = None,
+    network: Network = None,
+    memory: Memory = None,
+    out: Annotated[Path, typer.Option(help="Folder of the card and the job.")] = Path(),
+    yes: Annotated[bool, typer.Option("--yes", help="Take what is proposed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset card and a job for a folder of images, asking what no file says."""
+    from medseg.jobs.new import Answers
+    from medseg.jobs.new import new as job
+
+    answers = Answers(name, layout, kind, channels, labels, pixel_size, axes, groups, yes)
+    result = job(
+        folder,
+        answers,
+        out=out,
+        network=network,
+        memory_gb=memory,
+        ask=_ask if sys.stdin.isatty() and not as_json else None,
+        console=_console(),
+    )
+    _print(result.as_json) if as_json else result.show(Console())
+
+
+@app.command()
+def plan(
+    card: Annotated[Path, typer.Argument(help="A dataset card.")],
+    network: Network = None,
+    memory: Memory = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The job file; default: NAME_job.yaml beside the card."),
+    ] = None,
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a job for a data set, with the reason of every choice."""
+    from medseg.jobs.plan import plan as job
+
+    result = job(
+        card,
+        job_file=out,
+        network=network,
+        memory_gb=memory,
+        data_root=data_root,
+        console=_console(),
+    )
+    _print(result.as_json) if as_json else result.show(Console())
 
 
 @app.command()
@@ -498,6 +596,12 @@ def _fail(message: str) -> NoReturn:
 
 def _console() -> Console:
     return Console(stderr=True)
+
+
+def _ask(question: "Question") -> str:
+    text = f"{question.text}\n  e.g. {question.example}"
+    answered: str = typer.prompt(text, default=question.proposal, err=True)
+    return answered
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -9,8 +9,9 @@ from medseg.config.job import (
     parse_metrics,
     read_job,
 )
-from medseg.config.reading import to_yaml
+from medseg.config.reading import read_value, to_yaml
 from medseg.config.values import PartSettings, array_order
+from medseg.config.writing import commented_yaml, parsed, write_new
 
 __all__ = [
     "Card",
@@ -20,10 +21,14 @@ __all__ = [
     "array_order",
     "card_root",
     "cases_of",
+    "commented_yaml",
     "metric_settings",
     "objects_settings",
     "parse_metrics",
+    "parsed",
     "read_card",
     "read_job",
+    "read_value",
     "to_yaml",
+    "write_new",
 ]

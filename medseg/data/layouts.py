@@ -8,6 +8,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.data.cases import Case
@@ -16,6 +17,13 @@ from medseg.images import image_name, image_suffix, is_image_file, ome_zarr_leve
 from medseg.registry import Registry
 
 LAYOUTS: Registry[list[Case]] = Registry("layout", given=("root",))
+
+# Names that folders of a ready-made split have.
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def inside(root: Path, relative: str | Path) -> Path:
@@ -97,6 +105,90 @@ def stardist(root: Path, *, images: str = "images", labels: str = "masks") -> li
         labels: Folder of the labels.
     """
     return paired_folders(root, images=images, labels=labels)
+
+
+@LAYOUTS.register("parts")
+def parts_of_a_split(
+    root: Path,
+    *,
+    parts: Sequence[str] = ("train", "test"),
+    images: str = "images",
+    labels: str = "masks",
+    image_suffix: str = "",
+    label_suffix: str = "",
+) -> list[Case]:
+    """A ready-made split: ``train/images``, ``train/masks``, ``test/images`` ... (EmbedSeg, BiaPy).
+
+    A case is named after its part: ``train_a``.
+
+    Args:
+        root: The data set's folder.
+        parts: The folders of the parts.
+        images: Folder of the images in each.
+        labels: Folder of the labels in each.
+        image_suffix: As in ``paired_folders``.
+        label_suffix: As in ``paired_folders``.
+    """
+    cases = []
+    for part in parts:
+        found = paired_folders(
+            _folder(root, part),
+            images=images,
+            labels=labels,
+            image_suffix=image_suffix,
+            label_suffix=label_suffix,
+        )
+        for case in found:
+            name = f"{part}_{case.name}"
+            cases.append(replace(case, name=name, group=name))
+    return cases
+
+
+@LAYOUTS.register("dsb2018")
+def dsb2018(root: Path) -> list[Case]:
+    """A folder a case, with ``images/`` and ``masks/``: one mask file an object (Kaggle DSB 2018).
+
+    Args:
+        root: The folder of the cases' folders.
+    """
+    cases = []
+    for folder in sorted(path for path in root.iterdir() if not path.name.startswith(".")):
+        if not (folder / "images").is_dir():
+            continue
+        images = [path for path in sorted((folder / "images").iterdir()) if is_image_file(path)]
+        if len(images) != 1:
+            raise MedsegError(f"{folder / 'images'}: holds {len(images)} images, not one")
+        masks = folder / "masks"
+        labels = masks if masks.is_dir() else None
+        cases.append(Case(folder.name, (images[0],), labels, folder.name))
+    return cases
+
+
+@LAYOUTS.register("ctc")
+def cell_tracking_challenge(root: Path, *, truth: str = "GT") -> list[Case]:
+    """Sequences of the Cell Tracking Challenge: ``01/t000.tif``, ``01_GT/SEG/man_seg000.tif``.
+
+    Frames without a segmentation are left out. A case is named ``01_t000``.
+
+    Args:
+        root: The data set's folder.
+        truth: Which segmentations: ``GT``, by persons, or ``ST``, computed.
+    """
+    cases = []
+    for drawn in sorted(root.glob(f"[0-9][0-9]*_{truth}/SEG/man_seg*")):
+        if not is_image_file(drawn):
+            continue
+        sequence = drawn.parents[1].name.removesuffix(f"_{truth}")
+        number = drawn.name.removesuffix(image_suffix(drawn)).removeprefix("man_seg")
+        if not number.isdecimal():
+            raise MedsegError(
+                f"{drawn}: the segmentation of a single slice of a volume, which cannot be paired "
+                f"with a whole image; take a truth of whole volumes (truth: ST)"
+            )
+        image = root / sequence / f"t{number}{image_suffix(drawn)}"
+        name = f"{sequence}_t{number}"
+        cases.append(Case(name, (image,), drawn, name))
+    return _existing(cases, root)
 
 
 @LAYOUTS.register("nnunet")

@@ -4,6 +4,7 @@ Importing a format's file registers its suffixes; see ``formats.py`` for how to 
 """
 
 from medseg.images import itk, microscopes, nifti, ome_zarr, raster, tiff  # noqa: F401 (they fill the table of formats)
+from medseg.images.arrange import AxesError
 from medseg.images.formats import (
     READERS,
     WRITERS,
@@ -22,6 +23,7 @@ from medseg.images.writing import write_image, write_labels
 __all__ = [
     "READERS",
     "WRITERS",
+    "AxesError",
     "Image",
     "image_name",
     "image_suffix",

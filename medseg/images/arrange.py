@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from medseg.errors import MedsegError
 
 ORDER = "CZYX"
+
+
+class AxesError(MedsegError):
+    """A file leaves the meaning of its axes open: somebody has to state them."""
+
+
 _NAMES = {"T": "time points", "C": "channels", "Z": "slices"}
 
 
@@ -73,13 +79,13 @@ def _check_known(path: Path, array: NDArray[Any], axes: str) -> None:
     found = _describe(array, axes)
     if "T" in axes:
         count = array.shape[axes.index("T")]
-        raise MedsegError(
+        raise AxesError(
             f"{path}: the file holds {count} time points ({found}); one image is expected\n"
             f"  save each as its own file, or, if they are slices or channels, state axes: "
             f"{axes.replace('T', 'Z' if 'Z' not in axes else 'C')}"
         )
     if set(axes) - set(ORDER) or not {"Y", "X"} <= set(axes):
-        raise MedsegError(
+        raise AxesError(
             f"{path}: the file does not say what its axes mean ({found})\n"
             f"  state it: axes: ZYX if the first axis is slices, axes: CYX if it is channels"
         )

@@ -12,6 +12,7 @@ from medseg.geometry import Grid, Unit
 from medseg.images.dicom import read_series
 from medseg.images.formats import Stated, reader_of, zarr_root
 from medseg.images.image import Image
+from medseg.images.masks import holds_masks, merge_masks
 from medseg.images.trust import check_present
 
 _LISTED = 5
@@ -59,6 +60,8 @@ def read_labels(
 ) -> Image:
     """Read a label image: one whole number a voxel, 0 the background.
 
+    A folder of mask files is read as well, each mask an object with a number of its own.
+
     Arguments are those of :func:`read_image`. Whole numbers stored as decimals are accepted, and
     colour files whose channels repeat each other.
 
@@ -69,7 +72,10 @@ def read_labels(
         MedsegError: As :func:`read_image`, or the values are no labels; they are listed.
     """
     path = Path(path)
-    image = _read(path, Stated(axes, labels=True), spacing, unit)
+    if holds_masks(path):
+        image = merge_masks(path, lambda file: _read_mask(file, axes, spacing, unit))
+    else:
+        image = _read(path, Stated(axes, labels=True), spacing, unit)
     array = _one_channel(path, image)
     _check_whole(path, array)
     lowest, highest = (int(array.min()), int(array.max()))
@@ -82,6 +88,13 @@ def read_labels(
         )
     small = array.astype(narrowest(highest), copy=False)
     return replace(image, array=small, axes=image.axes.removeprefix("C"), channels=())
+
+
+def _read_mask(
+    path: Path, axes: str | None, spacing: tuple[float, ...] | None, unit: Unit | None
+) -> Image:
+    image = _read(path, Stated(axes, labels=True), spacing, unit)
+    return replace(image, array=_one_channel(path, image), axes=image.axes.removeprefix("C"))
 
 
 def narrowest(highest: int) -> type[np.unsignedinteger[Any]]:

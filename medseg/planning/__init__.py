@@ -3,12 +3,19 @@
 Plain values in, plain values out, each choice with its reason: nothing here reads a file.
 """
 
-from medseg.planning.sizing import (
-    Size,
-    plan_size,
-    resampled,
-    target_spacing,
-    unet_features,
-)
+from medseg.planning.choices import Choice, Machine, choose
+from medseg.planning.fingerprint import Fingerprint, take_fingerprint
+from medseg.planning.sizing import Size, plan_size, resampled, target_spacing, unet_features
 
-__all__ = ["Size", "plan_size", "resampled", "target_spacing", "unet_features"]
+__all__ = [
+    "Choice",
+    "Fingerprint",
+    "Machine",
+    "Size",
+    "choose",
+    "plan_size",
+    "resampled",
+    "take_fingerprint",
+    "target_spacing",
+    "unet_features",
+]

@@ -109,11 +109,13 @@ def plan_size(
     cost: Cost,
     budget: float,
     patches_at_budget: int | None = None,
+    inside: Sequence[int] | None = None,
 ) -> Size:
     """Return the largest patch that the budget takes, and the batch that fills what is left.
 
-    The patch begins as a cube in space, no larger than the median image; while it costs more than
-    the budget, the axis that covers most of the image gives way by one cell of the coarsest level.
+    The patch begins as a cube in space, no larger than the median image, rounded up to whole cells
+    of the coarsest level; while it costs more than the budget, the axis that covers most of the
+    image gives way by one cell.
 
     Args:
         shape: Median voxels of the cases on the target spacing, per axis.
@@ -122,6 +124,8 @@ def plan_size(
         cost: Of one patch with its strides, e.g. :func:`unet_features`.
         budget: Largest cost of a patch in a batch of ``patches_at_budget``.
         patches_at_budget: nnU-Net's 12 in 2D and 2 in 3D by default.
+        inside: Voxels of an image that the patch shall not exceed: it is rounded down to whole
+            cells then. Where a patch reaches beyond the image, norms see the filling, too.
 
     Raises:
         ValueError: Shape and spacing have other axes, or the budget is no positive number.
@@ -135,6 +139,10 @@ def plan_size(
     if patches_at_budget is None:
         patches_at_budget = PATCHES_AT_BUDGET[spatial_dims]
     patch = _first_patch(shape, spacing)
+    if inside is not None:
+        patch = tuple(min(n, most) for n, most in zip(patch, inside, strict=True))
+        cell = _cell(plan_topology(patch, spacing)[0])
+        patch = tuple(n // c * c for n, c in zip(patch, cell, strict=True))
     strides, _ = plan_topology(patch, spacing)
     patch = _whole_cells(patch, strides)
     while cost(patch, strides) > budget:
