@@ -1,5 +1,6 @@
 """Prepared cases in memory: patches to train on, whole images to validate on."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,6 +151,9 @@ class PatchLoader(DataLoader[dict[str, Any]]):
     """Batches of patches, which go on in the middle of an epoch.
 
     Lightning keeps the state of a loader that has one in its checkpoints.
+
+    Attributes:
+        waited: Seconds that somebody waited for a batch.
     """
 
     def __init__(self, patches: Patches, epochs: Epochs, *, batch: int, workers: int) -> None:
@@ -162,11 +166,18 @@ class PatchLoader(DataLoader[dict[str, Any]]):
         )
         self.epochs = epochs
         self._taken = self._resumed_at = 0
+        self.waited = 0.0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         self._taken, self._resumed_at = self._resumed_at, 0
         self.epochs.first = self._taken * (self.batch_size or 1)
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
+                return
             self._taken += 1
             yield batch
 
@@ -239,11 +250,18 @@ class DataModule(pl.LightningDataModule):
         self._batch = batch
         self._iterations = iterations_per_epoch
         self._workers = workers
+        self._loader: PatchLoader | None = None
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the training waited for patches so far."""
+        return 0.0 if self._loader is None else self._loader.waited
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return batches of patches."""
         epochs = Epochs(self._batch * self._iterations)
-        return PatchLoader(self._patches, epochs, batch=self._batch, workers=self._workers)
+        self._loader = PatchLoader(self._patches, epochs, batch=self._batch, workers=self._workers)
+        return self._loader
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return whole images, one at a time."""

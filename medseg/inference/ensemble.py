@@ -26,6 +26,7 @@ class Ensemble(Model):
     """Models of one job that were trained on different cases.
 
     Each prepares the image by itself, with its own statistics, and refines with its own CRF.
+    Objects are found in the mean of what the networks say, with the mean of their thresholds.
 
     Args:
         members: The models.
@@ -125,6 +126,6 @@ def _mean_thresholds(members: Sequence[Model]) -> dict[str, Any] | None:
 def _shared(spec: ModelSpec) -> list[Any]:
     """Return what all members of an ensemble have in common, as plain values."""
     grid = [spec.preparation[key] for key in ("spatial_dims", "spacing", "unit")]
-    windows = [spec.window_voxels, spec.overlap]
+    windows = [spec.window_voxels, spec.overlap, spec.neighbours]
     objects = {k: v for k, v in (spec.objects or {}).items() if k != "thresholds"}
     return [objects, spec.channels, list(spec.structures.items()), spec.axes, *grid, *windows]

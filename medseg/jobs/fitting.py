@@ -1,5 +1,6 @@
 """The part of a training that fits: from a job and its cases to the best weights."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from medseg.data.module import DataModule, PreparedCase
     from medseg.tracking import TrackedRun
     from medseg.training import SegmentationModule
+
+
+IDLE_PERCENT = 20.0  # above this the patches are what training waits for
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,19 @@ def fit_model(work: Work) -> Model:
         device="gpu" if work.how.device == "cuda" else "cpu",
         precision=work.how.precision,
         send=lambda step, values: work.run.metrics(values, step),
+        console=work.console,
     )
     work.run.metrics({f"fit/{key}": float(v) for key, v in fitted.to_dict().items()}, fitted.steps)
     work.console.print(
         f"trained {fitted.steps} steps in {timedelta(seconds=round(fitted.seconds))}; best "
         f"validation {module.score_name} {fitted.best:.4f}"
     )
+    if fitted.stopped_early:
+        work.console.print(
+            f"stopped early: no better {module.score_name} on the whole validation images for "
+            f"{settings.patience} validations (train.patience)"
+        )
+    _say_idle(work, fitted.idle_percent)
     provenance = {**work.provenance, "fit": fitted.to_dict()}
     return Model(replace(spec, provenance=provenance), module.network)
 
@@ -106,6 +117,19 @@ def parts_to_fit(work: Work) -> "tuple[ModelSpec, SegmentationModule, DataModule
     except ValueError as error:
         raise MedsegError(f"{work.job_file}: {error}") from error
     return spec, module, data
+
+
+def _say_idle(work: Work, percent: float) -> None:
+    """Say how much the network waited for patches, and what to do where it is a lot."""
+    said = f"the network waited for patches {percent:.0f} % of the time"
+    if percent <= IDLE_PERCENT:
+        work.console.print(said)
+        return
+    cores, workers = os.cpu_count() or 1, work.how.workers
+    remedy = "choose a lighter augmentation (augmentation: light)"
+    if workers < cores - 1:
+        remedy = f"prepare them beside it: --workers {cores - 1}"
+    work.console.print(f"{said}; {remedy}", style="yellow", highlight=False)
 
 
 def save_model(model: Model, papers: Mapping[str, str], folder: Path) -> None:

@@ -14,10 +14,12 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.apply_func import move_data_to_device
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from rich.console import Console
 
+from medseg.data.module import DataModule
 from medseg.errors import MedsegError
 from medseg.training.module import SegmentationModule
-from medseg.training.progress import MetricStream, ProgressBar
+from medseg.training.progress import MetricStream, ProgressBar, Waiting, spell
 from medseg.training.schedule import CLOCKS, Clock, Schedule, moving_average
 
 VALIDATIONS_IN_A_BUDGET = 12
@@ -35,6 +37,8 @@ class FitResult:
         steps: Training steps taken.
         seconds: Time of training and validation by the run's clock, over all resumed parts.
         resumed: Whether the run went on from a checkpoint.
+        idle_percent: Of the time of the steps, how much the network waited for patches.
+        stopped_early: Whether it ended because the score got no better.
     """
 
     score: str
@@ -42,6 +46,8 @@ class FitResult:
     steps: int
     seconds: float
     resumed: bool
+    idle_percent: float
+    stopped_early: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, e.g. ``{"best_dice": 0.83, "steps": 2000, ...}``."""
@@ -50,12 +56,14 @@ class FitResult:
             "steps": self.steps,
             "seconds": self.seconds,
             "resumed": self.resumed,
+            "idle_percent": self.idle_percent,
+            "stopped_early": self.stopped_early,
         }
 
 
 def fit(
     module: SegmentationModule,
-    data: pl.LightningDataModule,
+    data: DataModule,
     *,
     folder: Path,
     epochs: int,
@@ -70,6 +78,7 @@ def fit(
     device: Literal["auto", "cpu", "gpu"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     send: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    console: Console | None = None,
 ) -> FitResult:
     """Train, keep the weights that validate best in the module, and say how it went.
 
@@ -91,6 +100,7 @@ def fit(
         device: Where to train.
         precision: Number format; ``auto`` takes bf16 or fp16 on a GPU and fp32 on a CPU.
         send: Gets the step and the metrics, as they come.
+        console: Where progress is shown; the terminal if None.
 
     Raises:
         MedsegError: The loss is not finite, or the checkpoint to go on from is damaged.
@@ -109,17 +119,22 @@ def fit(
     best = ModelCheckpoint(
         folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
     )
-    callbacks = [schedule, FiniteLoss(), best, *_more_callbacks(folder, ema, patience, monitor)]
-    callbacks += [MetricStream(send), ProgressBar(schedule)]
+    waiting, console = Waiting(data), console or Console(stderr=True)
+    early = [] if patience is None else [EarlyStopping(monitor, mode="max", patience=patience)]
+    callbacks = [schedule, FiniteLoss(), best, *_more_callbacks(folder, ema), *early, waiting]
+    callbacks += [MetricStream(send, waiting), ProgressBar(schedule, console)]
     if _on_gpu(device):
         layout = torch.channels_last if len(module.window_voxels) == 2 else torch.channels_last_3d
         module.network.to("cuda", memory_format=layout)  # type: ignore[call-overload]
     every: dict[str, Any] = {"check_val_every_n_epoch": validate_every}
     if time_budget is not None:
-        every = {
-            "check_val_every_n_epoch": None,
-            "val_check_interval": _validation_interval(module, data, time_budget, clock),
-        }
+        interval = _validation_interval(module, data, time_budget, clock)
+        every = {"check_val_every_n_epoch": None, "val_check_interval": interval}
+        console.print(
+            f"time budget {spell(time_budget)} ({clock} time), validations included; one about "
+            f"every {spell(interval.total_seconds())} of wall time",
+            highlight=False,
+        )
     with quiet():
         trainer = pl.Trainer(
             accelerator=device,
@@ -143,13 +158,19 @@ def fit(
     state = _read_checkpoint(kept)
     module.load_state_dict(state["state_dict"])
     score = float(state["callbacks"][best.state_key]["best_model_score"])
-    return FitResult(module.score, score, schedule.steps, schedule.seconds, resumed)
+    return FitResult(
+        score=module.score,
+        best=score,
+        steps=schedule.steps,
+        seconds=schedule.seconds,
+        resumed=resumed,
+        idle_percent=waiting.percent,
+        stopped_early=any(one.wait_count >= one.patience for one in early),
+    )
 
 
-def _more_callbacks(
-    folder: Path, ema: float | None, patience: int | None, monitor: str
-) -> list[Callback]:
-    """Return what keeps the last weights and, if asked for, averages them and stops early."""
+def _more_callbacks(folder: Path, ema: float | None) -> list[Callback]:
+    """Return what keeps the last weights and, if asked for, averages them."""
     callbacks: list[Callback] = [
         ModelCheckpoint(
             folder,
@@ -160,8 +181,6 @@ def _more_callbacks(
     ]
     if ema is not None:
         callbacks.append(moving_average(ema))
-    if patience is not None:
-        callbacks.append(EarlyStopping(monitor, mode="max", patience=patience))
     return callbacks
 
 

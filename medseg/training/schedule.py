@@ -52,6 +52,7 @@ class Schedule(Callback):
         self._since: float | None = None
         self._validation_began = 0.0
         self._validation_took = 0.0
+        self.validating = 0.0  # seconds of all validations of this part of the run
 
     @property
     def seconds(self) -> float:
@@ -110,6 +111,7 @@ class Schedule(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note how long it took."""
         self._validation_took = self.now() - self._validation_began
+        self.validating += self._validation_took
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""

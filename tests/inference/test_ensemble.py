@@ -9,7 +9,15 @@ import torch
 
 from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
-from medseg.inference import DenseCRF, Ensemble, Model, ModelSpec, open_model, save_ensemble
+from medseg.inference import (
+    DenseCRF,
+    Ensemble,
+    Model,
+    ModelSpec,
+    ObjectFinder,
+    open_model,
+    save_ensemble,
+)
 from medseg.transforms import NORMALISATIONS, Preparation
 
 CRF = DenseCRF(sigma_position=4, sigma_intensity=1, sigma_smooth=2).to_dict() | {"unit": "px"}
@@ -102,6 +110,28 @@ def test_without_the_crf_it_is_the_mean_without():
 def test_members_that_differ_in_what_they_take_or_give_make_no_ensemble(other):
     with pytest.raises(ValueError, match="with the same channels, labels, spacing and windows"):
         Ensemble([member(0), member(1, **other)], {})
+
+
+def test_objects_are_found_with_the_mean_of_the_members_thresholds():
+    finders = [
+        ObjectFinder(2, "border", {}, Unit.PX).with_thresholds({"core": value})
+        for value in (0.3, 0.4, 0.8)
+    ]
+    members = [
+        member(n, objects=finder.to_dict(), structures={"background": 0, "cell": 1})
+        for n, finder in enumerate(finders)
+    ]
+    grid = Grid((40, 30), (1.0, 1.0))
+    image = np.random.default_rng(0).uniform(0, 255, (1, *grid.shape)).astype(np.float32)
+
+    ensemble = Ensemble(members, {})
+
+    assert ensemble.finder.thresholds["core"] == pytest.approx(0.5)
+    scores = np.mean([one.probabilities(image, grid) for one in members], axis=0)
+    np.testing.assert_allclose(ensemble.probabilities(image, grid), scores, atol=1e-5)
+    half = finders[0].with_thresholds({"core": 0.5})
+    expected = half.find(ensemble.probabilities(image, grid), (1.0, 1.0))
+    np.testing.assert_array_equal(ensemble.predict(image, grid), expected)
 
 
 def test_nobody_is_no_ensemble():

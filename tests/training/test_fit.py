@@ -1,5 +1,7 @@
 """A whole training on made images: it learns, resumes, and stops when it must."""
 
+import io
+import re
 import sys
 import time
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from rich.console import Console
 
 from medseg.data.module import DataModule, Patches, PreparedCase
 from medseg.errors import MedsegError
@@ -180,6 +183,74 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path):
     result = train(tmp_path, module(rate=1e-12), ema=None, epochs=50, validate_every=1, patience=2)
 
     assert result.steps == 45, "the first validation, and two that are no better"
+    assert result.stopped_early
+
+
+def test_patience_is_not_given_anew_to_a_run_that_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[fit.__module__], "MINUTES_BETWEEN_CHECKPOINTS", 0)
+    how = {"ema": None, "epochs": 50, "validate_every": 1, "patience": 3}
+
+    def pull_the_plug(step: int, values: dict[str, float]) -> None:
+        if step == 40:
+            raise PulledError
+
+    with pytest.raises(PulledError):
+        train(tmp_path, module(rate=1e-12), send=pull_the_plug, **how)
+    result = train(tmp_path, module(rate=1e-12), **how)
+
+    assert result.resumed
+    assert result.steps == 60, "the first validation, and three that are no better"
+
+
+def test_a_run_that_takes_all_its_steps_did_not_stop_early(tmp_path):
+    assert not train(tmp_path, patience=10).stopped_early
+
+
+@pytest.mark.parametrize(("seconds", "low", "high"), [(0.0, 0, 60), (0.05, 60, 100)])
+def test_how_long_the_network_waits_for_patches_is_measured(
+    tmp_path, monkeypatch, seconds, low, high
+):
+    cut = Patches.__getitem__
+
+    def slow(self, at):
+        time.sleep(seconds)
+        return cut(self, at)
+
+    monkeypatch.setattr(Patches, "__getitem__", slow)
+    sent: list[dict[str, float]] = []
+
+    result = train(tmp_path, data=data(10), epochs=2, send=lambda step, values: sent.append(values))
+
+    assert low < result.idle_percent < high
+    told = [values["train/idle_percent"] for values in sent if "train/idle_percent" in values]
+    assert all(low < percent < high for percent in told)
+    assert told
+
+
+@pytest.mark.slow
+def test_what_a_budget_of_time_comes_to_is_told_and_kept_by_a_run_that_goes_on(
+    tmp_path, monkeypatch
+):
+    """The first part is stopped when half of its time is over."""
+    said = [Console(file=io.StringIO(), width=200) for _ in range(2)]
+    began = time.monotonic()
+
+    def pull_the_plug(step: int, values: dict[str, float]) -> None:
+        if time.monotonic() - began > 3:
+            raise PulledError
+
+    how = {"time_budget": 6.0, "data": data()}
+    monkeypatch.setattr(sys.modules[fit.__module__], "MINUTES_BETWEEN_CHECKPOINTS", 0)
+    with pytest.raises(PulledError):
+        train(tmp_path, send=pull_the_plug, console=said[0], **how)
+    result = train(tmp_path, console=said[1], **how)
+
+    first, second = (console.file.getvalue() for console in said)
+    assert "time budget 0:00:06 (wall time), validations included; one about every" in first
+    assert re.search(r"a step takes [\d.]+ s: about [\d,]+ steps", first)
+    assert re.search(r"goes on at step \d+ with 0:00:0\d of 0:00:06 left", second)
+    assert result.resumed
+    assert 5 < result.seconds < 9
 
 
 class Spoilt(SegmentationModule):
