@@ -283,6 +283,11 @@ class Model:
             )
         prepared = self.preparation.prepare(array, grid)
         mirrored = spec.mirror if mirror is None else mirror
+        if mirrored and self.finder is not None and not self.finder.method.averages:
+            raise ValueError(
+                f"the outputs of a model of {self.finder.name} point in a direction: mirrored "
+                f"views cannot be averaged"
+            )
         scores = probabilities_of(
             self.network,
             mirror_axes=spec.mirror_axes if mirrored else (),

@@ -7,7 +7,6 @@ from typing import Any
 from medseg.config import (
     Card,
     CrfSection,
-    PartSettings,
     TrainJob,
     array_order,
     metric_settings,
@@ -96,7 +95,7 @@ def model_spec(
     job: TrainJob, card: Card, preparation: Preparation, provenance: dict[str, Any]
 ) -> ModelSpec:
     """Return what the model folder will say."""
-    labels = card.label_map()
+    labels, finder = card.label_map(), finder_of(job, card)
     window = job.predict.window_voxels or job.data.patch_voxels
     return ModelSpec(
         name=card.name,
@@ -111,7 +110,7 @@ def model_spec(
         mirror_axes=mirror_axes(job, card),
         mirror=bool(job.predict.mirror),
         scales=job.predict.scales,
-        objects=None if job.objects is None else _finder(job.objects, card.spatial_dims).to_dict(),
+        objects=None if finder is None else finder.to_dict(),
         crf=job.predict.crf.settings if isinstance(job.predict.crf, CrfSection) else None,
         neighbours=job.data.plane_neighbours,
         axes=card.axes,
@@ -119,12 +118,27 @@ def model_spec(
     )
 
 
-def _finder(part: PartSettings, spatial_dims: int) -> ObjectFinder:
+def finder_of(job: TrainJob, card: Card) -> ObjectFinder | None:
+    """Return what finds objects in a network's scores; None where labels are classes.
+
+    Raises:
+        MedsegError: The settings do not go together, a library is missing, or views of an image are
+            to be averaged whose scores cannot be.
+    """
+    part, how = job.objects, job.predict
+    if part is None:
+        return None
     try:
         settings, unit = objects_settings(part)
-        return ObjectFinder(spatial_dims, part.name, settings, unit)
+        finder = ObjectFinder(card.spatial_dims, part.name, settings, unit)
     except (TypeError, ValueError) as error:
         raise MedsegError(f"objects.{part.name}: {error}") from None
+    if not finder.method.averages and (how.mirror or how.scales != (1.0,)):
+        raise MedsegError(
+            f"objects.{part.name}: its outputs point in a direction and count voxels, so mirrored "
+            f"and resized views cannot be averaged\n  leave out predict.mirror and predict.scales"
+        )
+    return finder
 
 
 def network_settings(job: TrainJob, preparation: Preparation) -> dict[str, Any]:

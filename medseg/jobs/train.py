@@ -19,7 +19,7 @@ from medseg.jobs.crf import check_crf, with_chosen_crf
 from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
 from medseg.jobs.fitting import Work, fit_model, save_model
 from medseg.jobs.objects import with_tuned_thresholds
-from medseg.jobs.parts import metric_requests
+from medseg.jobs.parts import finder_of, metric_requests
 from medseg.jobs.predict import predict_cases
 from medseg.jobs.setup import Setup
 
@@ -96,6 +96,7 @@ def check_before(setup: Setup, splits: Sequence[Split]) -> None:
     for split in splits:
         cases = judged_of(split)[1]
         check_references(cases, setup.card, metric_requests(setup.job.metrics))
+        finder_of(setup.job, setup.card)
         check_crf(setup.job, setup.job_file, setup.card, split)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -36,6 +36,12 @@ def one_hot(classes: np.ndarray, outputs: int) -> np.ndarray:
     return np.stack([classes == index for index in range(outputs)]).astype(np.float32)
 
 
+def perfect(method, target: np.ndarray) -> np.ndarray:
+    """The scores of a network that says just what it is to say."""
+    classes = len(method.outputs) - (len(target) - 1)
+    return np.concatenate([one_hot(target[0], classes), target[1:].clip(0)])
+
+
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
 
@@ -47,7 +53,7 @@ def test_targets_become_the_objects_again(name, shape, spacing):
     method = INSTANCES.build(name, len(shape))
 
     target = method.targets(labels, spacing)
-    found = method.objects(one_hot(target[0], len(method.outputs)), spacing)
+    found = method.objects(perfect(method, target), spacing)
 
     assert found.dtype == np.uint32
     assert set(np.unique(found)) == {0, 1, 2, 3}
@@ -70,7 +76,7 @@ def test_what_nobody_judged_is_left_out(name):
 def test_an_image_without_objects_stays_so(name):
     method = INSTANCES.build(name, 2)
     target = method.targets(np.zeros((9, 8), np.int32), (1.0, 1.0))
-    found = method.objects(one_hot(target[0], len(method.outputs)), (1.0, 1.0))
+    found = method.objects(perfect(method, target), (1.0, 1.0))
 
     assert (target[0] == 0).all()
     assert not found.any()
@@ -84,12 +90,43 @@ def test_the_loss_falls_towards_the_targets(name):
 
     class CrossEntropy(nn.Module):
         def forward(self, logits, classes, voxel_weights=None):
-            return nn.functional.cross_entropy(logits, classes[:, 0])
+            classes = classes[:, 0]
+            each = nn.functional.cross_entropy(logits, classes, ignore_index=-1, reduction="none")
+            return each.mean()
 
     loss = method.loss(CrossEntropy())
-    right = torch.from_numpy(one_hot(target[0, 0].numpy(), len(method.outputs)))[None] * 8
-    wrong = right.flip(1)
-    assert loss(right, target) < loss(wrong, target)
+    right = torch.from_numpy(perfect(method, target[0].numpy()))[None].clamp(0.01, 0.99).logit()
+    assert loss(right, target) < 0.3 * loss(-right, target)
+    unknown = loss(right, torch.full_like(target, -1))
+    assert torch.isfinite(unknown)
+
+
+@methods
+def test_one_object_may_fill_the_image(name):
+    method = INSTANCES.build(name, 2)
+    target = method.targets(np.full((20, 30), 9, np.int32), (1.0, 1.0))
+
+    assert (method.objects(perfect(method, target), (1.0, 1.0)) == 1).all()
+
+
+@methods
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 47), st.integers(0, 47)), min_size=1, max_size=5, unique=True)
+)
+def test_discs_anywhere_come_back(name, centres):
+    apart = [np.hypot(a[0] - b[0], a[1] - b[1]) for a in centres for b in centres if a is not b]
+    assume(min(apart, default=99) >= 15)  # of what overlaps more, little is left
+    rows, columns = np.mgrid[:48, :48]
+    distances = np.stack([np.hypot(rows - row, columns - column) for row, column in centres])
+    labels = np.where(distances.min(0) <= 9, distances.argmin(0) + 70_000, 0)
+    method = INSTANCES.build(name, 2)
+    found = method.objects(perfect(method, method.targets(labels, (1.0, 1.0))), (1.0, 1.0))
+
+    assert found.max() == len(centres)
+    for number in np.unique(labels[labels > 0]):
+        drawn = labels == number
+        assert overlap(drawn, found == np.bincount(found[drawn]).argmax()) >= 0.9
 
 
 def test_a_border_is_as_wide_as_it_is_told_and_between_touching_objects():

@@ -1,6 +1,7 @@
 """Touching cells, from a job to numbered objects, by the command."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,35 @@ def test_objects_are_for_cards_of_objects_and_judged_by_their_metrics(cells, med
     assert '"dice" judges structures; the labels are objects' in refused.errors
     refused = medseg("train", root / "job.yaml", "objects.width=1 px")
     assert "all lengths in px, or all in physical units" in refused.errors
+
+
+@pytest.mark.parametrize("method", ["distance", "affinities"])
+def test_the_other_methods_tell_touching_cells_apart_too(cells, medseg, tmp_path, method):
+    root, *_ = cells
+    (tmp_path / "job.yaml").write_text(job_with(method))
+    shutil.copy(root / "cells.yaml", tmp_path)
+    for name in ("images", "labels"):
+        shutil.copytree(root / name, tmp_path / name)
+    ran = medseg(
+        *("train", tmp_path / "job.yaml", "--runs", tmp_path / "runs", "--register", ""),
+        *("--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--json"),
+    )
+
+    assert ran.code == 0, ran.errors
+    records = read_table(Path(ran.json["folder"]) / "evaluation" / "records.parquet")
+    assert np.mean([r.value for r in records if r.metric == "average_precision"]) > 0.5
+
+
+def test_views_of_affinities_are_not_averaged(cells, medseg):
+    root, *_ = cells
+    (root / "affinities.yaml").write_text(job_with("affinities"))
+    refused = medseg("train", root / "affinities.yaml", "predict.mirror=true")
+
+    assert refused.code == 1
+    assert "leave out predict.mirror and predict.scales" in refused.errors
+
+
+def job_with(method: str) -> str:
+    return "\n".join(
+        f"objects: {method}" if line.startswith("objects:") else line for line in JOB.splitlines()
+    )
