@@ -21,7 +21,7 @@ from medseg.doctor.facts import (
     StructureFacts,
 )
 from medseg.doctor.findings import Finding, finding_of
-from medseg.doctor.pieces import SPECK, box_of, hole_sizes, objects_of, piece_sizes
+from medseg.doctor.pieces import SPECK, box_of, hole_sizes, objects_of, piece_sizes, value_counts
 from medseg.doctor.thumbnail import thumbnail
 from medseg.errors import MedsegError
 from medseg.geometry import Grid
@@ -188,7 +188,7 @@ def label_facts(
         image: The image on the same voxels, for the contrast; None if it cannot be used.
     """
     array = drawn.array
-    found, counts = np.unique(array, return_counts=True)
+    found, counts = value_counts(array)
     common = np.argsort(counts, kind="stable")[::-1][:VALUES_KEPT]
     judged = np.ones(array.shape, bool) if labels.ignore is None else array != labels.ignore
     structures = {}

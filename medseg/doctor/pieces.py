@@ -10,8 +10,20 @@ from skimage.measure import label
 
 SPECK = 9  # voxels; a slip of the pen, not a structure
 
+_COUNTED = 2**20  # up to here counting is faster than sorting
+
 Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
+
+
+def value_counts(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the values of a label image in ascending order, and their voxels."""
+    if labels.size and labels.max() < _COUNTED:
+        counts = np.bincount(labels.ravel())
+        values = np.flatnonzero(counts)
+        return values, counts[values]
+    values, counts = np.unique(labels, return_counts=True)
+    return values.astype(np.int64), counts
 
 
 def box_of(mask: Mask) -> tuple[slice, ...] | None:
@@ -75,10 +87,10 @@ def objects_of(labels: Labels) -> Objects:
     Args:
         labels: One number an object, 0 the background, (*spatial).
     """
-    numbers, index, voxels = np.unique(labels, return_inverse=True, return_counts=True)
-    index = index.reshape(labels.shape)
+    numbers, voxels = value_counts(labels)
     if not numbers.size or numbers[0] != 0:
-        numbers, voxels, index = np.r_[0, numbers], np.r_[0, voxels], index + 1
+        numbers, voxels = np.r_[0, numbers], np.r_[0, voxels]
+    index = np.searchsorted(numbers, labels)
     pieces = label(index, connectivity=labels.ndim)  # type: ignore[no-untyped-call]
     sizes = np.bincount(pieces.ravel())
     owner = np.zeros(len(sizes), np.int64)
