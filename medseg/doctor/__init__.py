@@ -5,7 +5,7 @@ find is a finding with its remedy.
 """
 
 from medseg.doctor.checks import CHECKS
-from medseg.doctor.examine import examine, examine_cases
+from medseg.doctor.examine import examine_cases
 from medseg.doctor.facts import CaseFacts, DataFacts
 from medseg.doctor.findings import SEVERITIES, Finding, finding_of, sorted_findings
 from medseg.doctor.report import write_report
@@ -17,7 +17,6 @@ __all__ = [
     "DataFacts",
     "Finding",
     "diagnose",
-    "examine",
     "examine_cases",
     "finding_of",
     "sorted_findings",

@@ -1,9 +1,12 @@
 """Read the cases of a data set once, in parallel, and keep what the checks need."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
+from threading import Condition
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +30,9 @@ from medseg.errors import MedsegError
 from medseg.geometry import Grid
 from medseg.images import Image, read_image
 from medseg.images.reading import narrowest
+from medseg.images.trust import free_memory
 
+BYTES_PER_VOXEL = 40  # what the passes over a label image of objects hold at once, measured
 PIECES_KEPT = 8
 VALUES_KEPT = 4096
 _SAMPLED = 1_000_000
@@ -49,7 +54,7 @@ def examine_cases(
 ) -> tuple[CaseFacts, ...]:
     """Read every case once and return what was seen, in the order of the cases.
 
-    The threads share the memory: as many images are held at once as there are threads.
+    The threads share half of the free memory: large volumes wait for each other.
 
     Args:
         cases: Which.
@@ -60,8 +65,11 @@ def examine_cases(
         progress: Called after each case.
     """
     found: dict[str, CaseFacts] = {}
+    memory = Memory(free_memory() // 2)
     with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(examine, case, reading, labels, kind=kind) for case in cases]
+        waiting = [
+            pool.submit(examine, case, reading, labels, kind=kind, memory=memory) for case in cases
+        ]
         try:
             for done in as_completed(waiting):
                 facts = done.result()
@@ -73,8 +81,40 @@ def examine_cases(
     return tuple(found[case.name] for case in cases)
 
 
+class Memory:
+    """Lets threads work at the same time while what they need together is there.
+
+    Args:
+        limit: Bytes that they share. Who needs more works alone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def of(self, needed: int) -> Iterator[None]:
+        """Wait until this many bytes are free, and hold them."""
+        needed = min(needed, self.limit)
+        with self._changed:
+            self._changed.wait_for(lambda: self.taken + needed <= self.limit)
+            self.taken += needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.taken -= needed
+                self._changed.notify_all()
+
+
 def examine(
-    case: Case, reading: Reading, labels: LabelMap, *, kind: Literal["semantic", "instance"]
+    case: Case,
+    reading: Reading,
+    labels: LabelMap,
+    *,
+    kind: Literal["semantic", "instance"],
+    memory: Memory,
 ) -> CaseFacts:
     """Read one case and return what was seen; what cannot be read is a finding."""
     facts = CaseFacts(case.name, case.group, labelled=case.labels is not None)
@@ -89,13 +129,15 @@ def examine(
             drawn = reading.labels(case)
         except (MedsegError, ValueError, OSError) as error:
             findings.append(_refused_labels(error, case, reading))
-    if image is not None:
-        facts = replace(facts, image=image_facts(image))
-    if drawn is not None:
-        beside = image if image is not None and image.grid.shape == drawn.grid.shape else None
-        facts = replace(facts, labels=label_facts(drawn, labels, kind, beside))
-    if image is not None:
-        facts = replace(facts, thumbnail=thumbnail(case.name, image, drawn, labels, kind))
+    voxels = max((math.prod(one.grid.shape) for one in (image, drawn) if one), default=0)
+    with memory.of(BYTES_PER_VOXEL * voxels):
+        if image is not None:
+            facts = replace(facts, image=image_facts(image))
+        if drawn is not None:
+            beside = image if image is not None and image.grid.shape == drawn.grid.shape else None
+            facts = replace(facts, labels=label_facts(drawn, labels, kind, beside))
+        if image is not None:
+            facts = replace(facts, thumbnail=thumbnail(case.name, image, drawn, labels, kind))
     return replace(facts, findings=tuple(findings))
 
 
@@ -149,14 +191,13 @@ def channel_facts(name: str, values: NDArray[Any]) -> ChannelFacts:
     if not flat.size:
         nothing = float("nan")
         three = (nothing, nothing, nothing)
-        return ChannelFacts(name, *three, three, nothing, nan, infinite)
+        return ChannelFacts(name, nothing, nothing, three, nothing, nan, infinite)
     low, middle, high = np.percentile(flat[:: max(1, flat.size // _SAMPLED)], [1, 50, 99])
     top = flat.max()
     return ChannelFacts(
         name=name,
         lowest=float(flat.min()),
         highest=float(top),
-        mean=float(flat.mean(dtype=np.float64)),
         percentiles=(float(low), float(middle), float(high)),
         at_top=float(np.mean(flat == top)),
         nan=nan,
@@ -167,7 +208,8 @@ def channel_facts(name: str, values: NDArray[Any]) -> ChannelFacts:
 def digest(array: NDArray[Any]) -> str:
     """Return a fingerprint of the numbers in an array, whatever the type that stores them."""
     plain = array
-    if plain.dtype.kind == "f" and np.array_equal(plain, np.trunc(plain)):
+    exact = plain.dtype.kind == "f" and np.abs(plain).max(initial=0) < 2**31
+    if exact and np.array_equal(plain, np.trunc(plain)):
         plain = plain.astype(np.int64)  # an image saved as decimals by another program
     if plain.dtype.kind in "iu" and plain.size and 0 <= plain.min() <= plain.max() < 2**32:
         plain = plain.astype(narrowest(int(plain.max())), copy=False)
@@ -217,7 +259,6 @@ def label_facts(
     return LabelFacts(
         grid=drawn.grid,
         values={int(found[i]): int(counts[i]) for i in sorted(common)},
-        number_of_values=len(found),
         edge_share=_edge_share(strange),
         structures=structures,
         objects=objects,

@@ -17,7 +17,6 @@ class ChannelFacts:
         name: Of the channel.
         lowest: Smallest value.
         highest: Largest value.
-        mean: Mean.
         percentiles: The 1st, 50th and 99th.
         at_top: Share of the voxels that have the largest value.
         nan: Voxels that are no number.
@@ -28,7 +27,6 @@ class ChannelFacts:
     name: str
     lowest: float
     highest: float
-    mean: float
     percentiles: tuple[float, float, float]
     at_top: float
     nan: int = 0
@@ -110,7 +108,6 @@ class LabelFacts:
     Args:
         grid: Where its voxels lie.
         values: Voxels of each value in the file; of the commonest if there are very many.
-        number_of_values: How many values there are.
         edge_share: Share of the voxels with undeclared values that lie in thin seams; of several
             such values, one that most of these voxels have is left out. NaN without such voxels.
         structures: By name; those that are not there have no voxels.
@@ -120,7 +117,6 @@ class LabelFacts:
 
     grid: Grid
     values: Mapping[int, int]
-    number_of_values: int
     edge_share: float
     structures: Mapping[str, StructureFacts]
     objects: ObjectFacts | None

@@ -29,13 +29,6 @@ class Finding:
     expected: str
     remedy: str
 
-    @property
-    def text(self) -> str:
-        """The finding as a message of several lines."""
-        whose = f"{self.case}: " if self.case else ""
-        lines = [f"{whose}{self.found}", f"  expected: {self.expected}", f"  {self.remedy}"]
-        return "\n".join(line for line in lines if line.strip() not in ("", "expected:"))
-
 
 def finding_of(error: Exception, check: str, case: str = "") -> Finding:
     """Return a refusal as a finding: its last line, if indented, says what to do."""

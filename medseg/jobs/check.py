@@ -1,5 +1,6 @@
 """Read every case of a data set before a night of training does."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -109,17 +110,24 @@ def check(
         grouped=card.groups is not None,
         split=split,
     )
+    found = [*refused, *diagnose(data)]
     facts, expected = _facts(card, examined), None
     if job is not None and job_file is not None:
         from medseg.jobs.forecast import forecast
         from medseg.jobs.predict import torch_device
 
-        where = torch_device(device)
-        expected, more = forecast(job, job_file, card, data, device=where, console=console)
-        refused += more
+        expected, more = forecast(
+            job,
+            job_file,
+            card,
+            data,
+            leave_out={one.case for one in found if one.severity == "error"},
+            device=torch_device(device),
+            console=console,
+        )
+        found += more
         facts |= expected.facts if expected else {}
-    found = sorted_findings([*refused, *diagnose(data)])
-    return _reported(Checked(card.name, facts, found, report, expected), data)
+    return _reported(Checked(card.name, facts, sorted_findings(found), report, expected), data)
 
 
 def _job_on(card_file: Path, job_file: Path) -> TrainJob:
@@ -173,8 +181,8 @@ def _facts(card: Card, cases: Sequence[CaseFacts]) -> dict[str, str]:
         + (f"; {len(grids) - 3} other sizes" if len(grids) > 3 else ""),
     }
     drawn = [case.labels for case in cases if case.labels is not None]
-    ignored = sum(labels.values.get(card.ignore, 0) for labels in drawn) if card.ignore else 0
-    total = sum(sum(labels.values.values()) for labels in drawn) - ignored
+    ignored = -1 if card.ignore is None else card.ignore
+    total = sum(math.prod(labels.grid.shape) - labels.values.get(ignored, 0) for labels in drawn)
     of = {
         name: [labels.structures[name].voxels for labels in drawn]
         for name in card.label_map().structures

@@ -2,12 +2,11 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
-import numpy as np
 from rich.console import Console
 
 from medseg.config import Card, TrainJob
@@ -27,15 +26,23 @@ from medseg.transforms import Preparation
 
 
 def forecast(
-    job: TrainJob, job_file: Path, card: Card, data: DataFacts, *, device: str, console: Console
+    job: TrainJob,
+    job_file: Path,
+    card: Card,
+    data: DataFacts,
+    *,
+    leave_out: Set[str],
+    device: str,
+    console: Console,
 ) -> tuple[Forecast | None, list[Finding]]:
-    """Prepare the largest training and validation case, train for three steps, and reckon.
+    """Prepare the largest training and validation case, train for a few steps, and reckon.
 
     Args:
         job: The job.
         job_file: Where it is written.
         card: Its data set.
         data: The facts of all cases, with the job's split.
+        leave_out: Cases that have faults of their own, and are not tried.
         device: ``cpu`` or ``cuda``.
         console: For what the parts have to say.
 
@@ -46,9 +53,15 @@ def forecast(
 
     if data.split is None:
         return None, []
-    sizes = {c.name: int(np.prod(c.image.grid.shape)) for c in data.cases if c.image and c.labels}
-    parts = [[case for case in part if case.name in sizes] for part in
-             (data.split.train, data.split.validation)]  # fmt: skip
+    sizes = {
+        case.name: math.prod(case.image.grid.shape)
+        for case in data.cases
+        if case.image and case.labels and case.name not in leave_out
+    }
+    parts = [
+        [case for case in part if case.name in sizes]
+        for part in (data.split.train, data.split.validation)
+    ]
     if not all(parts):
         return None, []
     largest = [max(part, key=lambda case: sizes[case.name]) for part in parts]
@@ -102,7 +115,7 @@ def _prepared_shapes(data: DataFacts, preparation: Preparation) -> dict[str, tup
     """
     shapes: dict[str, tuple[int, ...]] = defaultdict(lambda: (0,) * data.spatial_dims)
     for case in data.cases:
-        if case.image is not None:
+        if case.image is not None and case.image.grid.spatial_dims == data.spatial_dims:
             try:
                 shapes[case.name] = preparation.prepared_grid(case.image.grid).shape
             except ValueError as error:

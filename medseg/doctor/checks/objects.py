@@ -1,5 +1,6 @@
 """Numbers of objects: merged, broken, wrapped around, or given to the background."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -97,7 +98,7 @@ def giant(data: DataFacts) -> Iterator[Finding]:
         return
     usual = float(np.median(sizes))
     for name, objects, labels in _objects(data):
-        voxels = sum(labels.values.values())
+        voxels = math.prod(labels.grid.shape)
         for value, count in labels.values.items():
             large = count > GIANT * usual and count > 0.3 * voxels and objects.count > 3
             if value and value != data.labels.ignore and large:
