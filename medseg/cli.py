@@ -234,6 +234,12 @@ def _setup(
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that prepare patches.")] = 0,
+    cache: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Part of the free memory for prepared cases; others stay on disk."
+        ),
+    ] = 0.5,
     start_from: Annotated[
         str | None,
         typer.Option(
@@ -266,6 +272,7 @@ def _setup(
         device=_one_of("--device", device, ("auto", "cpu", "gpu")),
         precision=_one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16")),
         workers=workers,
+        cache=cache,
         start_from=start_from,
         tracking_uri=tracking_uri,
         experiment=experiment,

@@ -6,6 +6,7 @@ a header asks for. Here a file that is cut off, damaged or absurd is refused by 
 
 import gzip
 import math
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,13 +77,39 @@ def check_size(path: Path, shape: tuple[int, ...], itemsize: int) -> int:
 
 
 def free_memory() -> int:
-    """Return the bytes that this computer can still give, as far as it tells."""
+    """Return the bytes that this computer, container or batch job can still give.
+
+    As far as it tells; only Linux does.
+    """
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+                return min(int(line.split()[1]) * 1024, _left_by_group())
     return LARGEST_BYTES
+
+
+def _left_by_group(
+    mine: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Return the bytes that the control groups (v2) of this process leave it.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst: ``memory.max``, ``memory.current``, and
+    of the latter the ``inactive_file`` that is given back on demand.
+    """
+    left = sys.maxsize
+    try:
+        _, _, path = mine.read_text().strip().rpartition("0::/")
+        place = groups / path
+        for group in (place, *place.parents[: len(Path(path).parts)]):
+            limit = group / "memory.max"
+            if limit.exists() and limit.read_text().strip() != "max":
+                stat = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
+                used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
+                left = min(left, max(0, int(limit.read_text()) - used))
+    except (OSError, ValueError, KeyError):
+        pass  # no such groups here, or not to be read: they say nothing
+    return left
 
 
 def check_length(path: Path, found: int, expected: int) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from medseg.config import Card, TrainJob, array_order
 from medseg.data import Split
 from medseg.errors import MedsegError, nearest
 from medseg.geometry import Unit
+from medseg.images.trust import free_memory
 from medseg.inference import Model, ModelSpec
 from medseg.jobs.parts import model_spec, preparation_of, sagittal_axis_of, sampler_of
 from medseg.networks import take_over
@@ -40,6 +41,7 @@ class How:
     device: str
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     workers: int
+    cache: float = 0.5  # part of the free memory that prepared cases may fill
 
 
 @dataclass(frozen=True)
@@ -59,28 +61,36 @@ class Work:
 
 def fit_model(work: Work) -> Model:
     """Return the model with the weights that validated best."""
+    from medseg.data.cache import cache_cases
     from medseg.training import fit
 
-    settings = work.job.train
-    spec, module, data = parts_to_fit(work)
-    fitted = fit(
-        module,
-        data,
-        folder=work.run.folder / "checkpoints",
-        epochs=settings.epochs,
-        iterations_per_epoch=settings.iterations_per_epoch,
-        validate_every=settings.validate_every,
-        warmup=settings.warmup_iterations,
-        time_budget=work.how.time_budget,
-        clock=work.how.clock,
-        patience=settings.patience,
-        ema=settings.ema,
-        gradient_clip=settings.gradient_clip,
-        device="gpu" if work.how.device == "cuda" else "cpu",
-        precision=work.how.precision,
-        send=lambda step, values: work.run.metrics(values, step),
-        console=work.console,
-    )
+    settings, how = work.job.train, work.how
+    with cache_cases(work.run.folder / "prepared", how.cache * free_memory()) as cache:
+        spec, module, data = parts_to_fit(work, cache.keep)
+        if cache.on_disk:
+            work.console.print(
+                f"{cache.in_memory / 1e9:.1f} GB of prepared cases in memory, "
+                f"{cache.on_disk / 1e9:.1f} GB read from {cache.folder} (--cache)",
+                markup=False,
+            )
+        fitted = fit(
+            module,
+            data,
+            folder=work.run.folder / "checkpoints",
+            epochs=settings.epochs,
+            iterations_per_epoch=settings.iterations_per_epoch,
+            validate_every=settings.validate_every,
+            warmup=settings.warmup_iterations,
+            time_budget=how.time_budget,
+            clock=how.clock,
+            patience=settings.patience,
+            ema=settings.ema,
+            gradient_clip=settings.gradient_clip,
+            device="gpu" if how.device == "cuda" else "cpu",
+            precision=how.precision,
+            send=lambda step, values: work.run.metrics(values, step),
+            console=work.console,
+        )
     work.run.metrics({f"fit/{key}": float(v) for key, v in fitted.to_dict().items()}, fitted.steps)
     work.console.print(
         f"trained {fitted.steps} steps in {timedelta(seconds=round(fitted.seconds))}; best "
@@ -96,8 +106,14 @@ def fit_model(work: Work) -> Model:
     return Model(replace(spec, provenance=provenance), module.network)
 
 
-def parts_to_fit(work: Work) -> "tuple[ModelSpec, SegmentationModule, DataModule]":
+def parts_to_fit(
+    work: Work, keep: "Callable[[PreparedCase], PreparedCase]" = lambda case: case
+) -> "tuple[ModelSpec, SegmentationModule, DataModule]":
     """Return the network with its loss, and the prepared cases, as the job says.
+
+    Args:
+        work: The training.
+        keep: Puts each prepared case where it will be kept.
 
     Raises:
         MedsegError: A file cannot be read, or parts do not fit together.
@@ -111,7 +127,7 @@ def parts_to_fit(work: Work) -> "tuple[ModelSpec, SegmentationModule, DataModule
     spec = model_spec(job, work.card, preparation, dict(work.provenance))
     pl.seed_everything(job.train.seed, verbose=False)
     try:
-        prepared = _prepared(work, spec, preparation)
+        prepared = _prepared(work, spec, preparation, keep)
         module = _module(work, spec, prepared["train"])
         data = _data(work, spec, prepared)
     except ValueError as error:
@@ -144,7 +160,10 @@ def save_model(model: Model, papers: Mapping[str, str], folder: Path) -> None:
 
 
 def _prepared(
-    work: Work, spec: ModelSpec, preparation: Preparation
+    work: Work,
+    spec: ModelSpec,
+    preparation: Preparation,
+    keep: "Callable[[PreparedCase], PreparedCase]",
 ) -> "dict[str, list[PreparedCase]]":
     """Read and prepare the training and validation cases."""
     from medseg.data.module import prepare_case
@@ -153,7 +172,7 @@ def _prepared(
     unit = Unit.PX if spec.finder is None else spec.finder.unit
     return {
         part: [
-            prepare_case(case, reading, labels, preparation, unit)
+            keep(prepare_case(case, reading, labels, preparation, unit))
             for case in track(
                 cases,
                 f"preparing {part}",

@@ -93,7 +93,10 @@ def forecast(
     per_voxel = seen.validation_seconds / seen_voxels
     made = Forecast(
         base_bytes=seen.base_bytes,
-        data_bytes=prepared * _bytes_per_voxel(len(card.channels)),
+        # What is more than the cache is read from disk.
+        data_bytes=min(
+            prepared * _bytes_per_voxel(len(card.channels)), round(how.cache * free_memory())
+        ),
         rise_bytes=seen.rise_bytes,
         available_bytes=_available(device),
         on_gpu=device == "cuda",

@@ -85,6 +85,7 @@ def read_setup(
     device: Literal["auto", "cpu", "gpu"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     workers: int = 0,
+    cache: float = 0.5,
     start_from: str | None = None,
     tracking_uri: str | None = None,
     experiment: str | None = None,
@@ -103,6 +104,7 @@ def read_setup(
         device: Where to train.
         precision: Number format.
         workers: Loader processes.
+        cache: Part of the free memory that prepared cases may fill; the others are read from disk.
         start_from: A model folder, run or ``models:/NAME/3`` whose weights are taken over first.
         tracking_uri: The MLflow store.
         experiment: Its experiment; the data set's name if None.
@@ -113,7 +115,7 @@ def read_setup(
         MedsegError: The job, the card or a file is wrong, or an image is in two parts of the split.
     """
     job, card, card_file = read_job(job_file, settings)
-    how = How(time_budget, clock, torch_device(device), precision, workers)
+    how = How(time_budget, clock, torch_device(device), precision, workers, cache)
     split = split_of(job, card, cases_of(card, card_file, data_root), job_file)
     files = file_digests(
         track(split.cases, "hashing files", console=console, disable=not console.is_terminal)

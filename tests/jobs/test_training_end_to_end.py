@@ -266,3 +266,24 @@ def test_an_unknown_hard_structure_is_refused_with_the_nearest(discs, tmp_path, 
     )
     assert ran.code == 1
     assert 'did you mean "disc"' in ran.errors
+
+
+def test_cases_that_do_not_fit_into_the_cache_are_read_from_disk_and_leave_nothing(
+    discs, tmp_path, medseg
+):
+    ran = medseg(
+        *("train", discs.job, "metrics=[dice]", "--cache", 0, "--runs", tmp_path),
+        *("--tracking-uri", discs.store, "--register", "", "--json"),
+    )
+
+    assert ran.code == 0, ran.errors
+    said = " ".join(ran.errors.split())
+    assert "0.0 GB of prepared cases in memory, 0.0 GB read from" in said
+    assert "the network waited for patches" in said
+    folder = Path(ran.json["folder"])
+    assert not (folder / "prepared").exists()
+    fits = [
+        json.loads((place / "model" / "model.json").read_text())["provenance"]["fit"]
+        for place in (folder, discs.folder)
+    ]
+    assert fits[0]["best_dice"] == pytest.approx(fits[1]["best_dice"], abs=1e-3)
