@@ -6,6 +6,7 @@ and for people the job, the card and the split that made it. Nothing in it is ev
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,11 +23,13 @@ from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
 from medseg.inference.crf import DenseCRF
 from medseg.inference.objects import ObjectFinder
+from medseg.inference.slabs import find_in_slabs
 from medseg.inference.sliding import Precision, probabilities_of, sliding_window
 from medseg.networks import NETWORKS, Network
 from medseg.transforms import Preparation, Prepared
 
 FORMAT = "medseg-model/1"
+MOST_SCORES = 2**28  # held at once to find objects in them, 4 bytes each
 SPEC_FILE = "model.json"
 
 
@@ -205,7 +208,7 @@ class Model:
         """
         prepared, rows = self._rows(array, grid, mirror, crf, precision)
         if self.finder is not None:
-            return self._objects(self.finder, prepared, whole(rows), grid)
+            return self._objects(self.finder, prepared, rows, grid)
         if prepared.resampled:
             return self.labels_of(self.preparation.restore(whole(rows), grid).cpu().numpy())
         # On its own voxels the image needs no restored scores: each finished row becomes labels.
@@ -246,7 +249,7 @@ class Model:
         restored: NDArray[np.float32] = self.preparation.restore(scores, grid).cpu().numpy()
         if self.finder is None:
             return self.labels_of(restored), restored
-        return self._objects(self.finder, prepared, scores, grid), restored
+        return self._objects(self.finder, prepared, iter([scores]), grid), restored
 
     def prepared_probabilities(
         self, array: NDArray[Any], grid: Grid, *, precision: Precision = "fp32"
@@ -261,10 +264,21 @@ class Model:
         return labels
 
     def _objects(
-        self, finder: ObjectFinder, prepared: Prepared, scores: Tensor, grid: Grid
+        self, finder: ObjectFinder, prepared: Prepared, rows: Iterator[Tensor], grid: Grid
     ) -> NDArray[np.uint32]:
-        """Return the objects on the image's own grid, found on the grid of the network."""
-        found = finder.find(scores.cpu().numpy(), prepared.grid.spacing_in(finder.unit))
+        """Return the objects on the image's own grid, found on the grid of the network.
+
+        Of a large image as many rows at a time as :data:`MOST_SCORES` allows.
+        """
+        spacing = prepared.grid.spacing_in(finder.unit)
+        a_row = len(self.spec.outputs) * math.prod(prepared.grid.shape[1:])
+        margin = min(self.spec.window_voxels[0], prepared.grid.shape[0])
+        found = find_in_slabs(
+            (part.cpu().numpy() for part in rows),
+            lambda scores: finder.find(scores, spacing),
+            thickness=max(margin, MOST_SCORES // a_row - 2 * margin),
+            margin=margin,
+        )
         ids = torch.from_numpy(found.astype(np.int32))
         labels: NDArray[np.uint32] = (
             self.preparation.restore_labels(ids[None], grid)[0].numpy().astype(np.uint32)

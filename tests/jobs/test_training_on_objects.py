@@ -11,6 +11,7 @@ from PIL import Image as Picture
 from medseg.evaluation import read_table
 from medseg.geometry import Grid, Unit
 from medseg.images import read_labels, write_labels
+from medseg.inference import Model
 
 CARD = """\
 name: cells
@@ -155,6 +156,22 @@ def test_views_of_affinities_are_not_averaged(cells, medseg):
 
     assert refused.code == 1
     assert "leave out predict.mirror and predict.scales" in refused.errors
+
+
+def test_an_image_in_slabs_has_the_objects_of_the_whole(cells, monkeypatch):
+    _, folder, _, _ = cells
+    model = Model.load(folder / "model")
+    # Eight wells below each other: one image of 512 rows.
+    images = sorted((cells[0] / "images").iterdir())
+    tall = np.concatenate([np.asarray(Picture.open(file)) for file in images])[None]
+    grid = Grid(tall.shape[1:], (0.5, 0.5), Unit.UM)
+    whole = model.predict(tall, grid)
+    monkeypatch.setattr("medseg.inference.model.MOST_SCORES", 1)
+    found = model.predict(tall, grid)
+
+    assert whole.max() > 16
+    pairs = np.unique(np.stack([found.ravel(), whole.ravel()]), axis=1)
+    assert len(set(pairs[0])) == len(set(pairs[1])) == pairs.shape[1]
 
 
 def job_with(method: str) -> str:
