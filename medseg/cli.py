@@ -330,6 +330,23 @@ def crossval(
 
 
 @app.command()
+@_training
+def learning_curve(
+    setup: "Setup",
+    fractions: Annotated[
+        str, typer.Option(help="Shares of the training groups, each within the next.")
+    ] = "0.1,0.25,0.5,1",
+    as_json: AsJson = False,
+) -> None:
+    """Train a job on more and more of its labels, and say whether more of them would help."""
+    from medseg.jobs.learning_curve import learn as job
+    from medseg.jobs.show import show_learned
+
+    result = job(setup, fractions=parse_fractions(fractions))
+    _print(result.as_json) if as_json else show_learned(result, Console())
+
+
+@app.command()
 def predict(
     model: ModelArgument,
     inputs: Annotated[
@@ -570,6 +587,18 @@ def parse_lengths(text: str, option: str = "--pixel-size") -> list[Length]:
         return [Length.parse(part) for part in text.split(",")]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def parse_fractions(text: str) -> tuple[float, ...]:
+    """Return the numbers of ``0.1,0.5,1``.
+
+    Raises:
+        BadParameter: One of them is no number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text}: write 0.1,0.5,1", param_hint="--fractions") from None
 
 
 def parse_size(text: str) -> list[int]:

@@ -28,6 +28,7 @@ from medseg.evaluation.details import (
     object_records,
 )
 from medseg.evaluation.grids import check_same_grid
+from medseg.evaluation.learning_curve import LearningCurve, curve_png, learning_curve
 from medseg.evaluation.overlay import overlay_png
 from medseg.evaluation.records import (
     Record,
@@ -54,6 +55,7 @@ __all__ = [
     "Comparison",
     "JudgedObject",
     "Kind",
+    "LearningCurve",
     "MetricRequest",
     "Paired",
     "Ranked",
@@ -67,10 +69,12 @@ __all__ = [
     "compare",
     "comparison_json",
     "comparison_table",
+    "curve_png",
     "evaluate_case",
     "evaluate_instances",
     "evaluate_labels",
     "from_table",
+    "learning_curve",
     "object_records",
     "overlay_png",
     "pick_cases",

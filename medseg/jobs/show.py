@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medseg.jobs.compare import Compared
     from medseg.jobs.crossval import CrossValidated
     from medseg.jobs.evaluate import Evaluated
+    from medseg.jobs.learning_curve import Learned
     from medseg.jobs.predict import Predicted
     from medseg.jobs.promote import Promoted
     from medseg.jobs.train import Trained
@@ -91,6 +92,19 @@ def show_crossval(result: "CrossValidated", console: Console) -> None:
             f"for the end, in no fold: {', '.join(result.untouched)}", highlight=False, markup=False
         )
     _show_model(result.folder / "model", result.look, result.registered, console)
+
+
+def show_learned(result: "Learned", console: Console) -> None:
+    """Show the scores by the number of training cases, and what follows from them."""
+    steps = result.as_json["steps"]
+    table = Table("training groups", "cases", result.curve.last.metric)
+    for step, score in zip(steps, result.curve.scores.values(), strict=True):
+        table.add_row(str(step["groups"]), str(step["cases"]), _mean(score))
+    console.print(table)
+    console.print(f"judged on {result.judged}, with 95 % intervals over the groups")
+    console.print(result.curve.advice, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"curve    {result.folder / 'curve.png'}", highlight=False, soft_wrap=True)
+    console.print(f"MLflow   {result.look}", highlight=False, soft_wrap=True)
 
 
 def _show_model(model: Path, look: str, registered: str | None, console: Console) -> None:

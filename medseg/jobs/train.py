@@ -73,8 +73,8 @@ def train(setup: Setup) -> Trained:
     return train_split(setup, setup.split, folder, register_as=setup.register_as)
 
 
-def refuse_finished(folder: Path) -> None:
-    """Refuse to do again what has ended.
+def refuse_finished(folder: Path, report: str = "evaluation/report.html") -> None:
+    """Refuse to do again what has ended, and name its report.
 
     Raises:
         MedsegError: It has.
@@ -82,7 +82,7 @@ def refuse_finished(folder: Path) -> None:
     if (folder / RESULT).exists():
         raise MedsegError(
             f"{folder}: this job has run on these images already; its report is "
-            f"{folder / 'evaluation' / 'report.html'}\n"
+            f"{folder / report}\n"
             f"  change the job or its seed, or give --runs another folder"
         )
 
