@@ -131,17 +131,16 @@ def new(
     as_json: AsJson = False,
 ) -> None:
     """Write a dataset card and a job for a folder of images, asking what no file says."""
-    from medseg.jobs.new import Answers
     from medseg.jobs.new import new as job
+    from medseg.jobs.questions import Answers, Interview
 
     answers = Answers(name, layout, kind, channels, labels, pixel_size, axes, groups, yes)
     result = job(
         folder,
-        answers,
+        Interview(answers, _ask if sys.stdin.isatty() and not as_json else None),
         out=out,
         network=network,
         memory_gb=memory,
-        ask=_ask if sys.stdin.isatty() and not as_json else None,
         console=_console(),
     )
     _print(result.as_json) if as_json else result.show(Console())

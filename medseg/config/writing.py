@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from medseg.config.reading import Model, checked, read_value
 from medseg.errors import MedsegError
+from medseg.files import written_whole
 
 _WIDTH = 100
 
@@ -69,13 +71,7 @@ def write_new(texts: Mapping[Path, str]) -> None:
                 f"{path}: is there already, and nothing is written over\n"
                 f"  move it away, or write somewhere else with --out"
             )
-    fresh = {path: path.with_name(f".{path.name}.new") for path in texts}
-    try:
+    with ExitStack() as stack:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            fresh[path].write_text(text, encoding="utf-8")
-        for path, temporary in fresh.items():
-            temporary.rename(path)
-    finally:
-        for temporary in fresh.values():
-            temporary.unlink(missing_ok=True)
+            stack.enter_context(written_whole(path)).write_text(text, encoding="utf-8")

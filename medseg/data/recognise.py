@@ -14,7 +14,7 @@ from typing import Any
 
 from medseg.data.layouts import PARTS
 from medseg.errors import MedsegError
-from medseg.images import image_suffix, is_image_file
+from medseg.images import image_name, is_image_file, zarr_root
 
 _IMAGES = re.compile(r"(images?|imgs?|raws?|x|inputs?|originals?|scans?|volumes?)(Tr)?$", re.I)
 _LABELS = re.compile(r"label|mask|seg|truth|annot|target|manual|outline|^gt|^y$", re.I)
@@ -288,5 +288,6 @@ def _stems(folder: Path) -> list[str]:
     """Return the names of the image files in a folder without their suffixes."""
     if not folder.is_dir():
         return []
-    files = sorted(path for path in folder.iterdir() if path.is_file() and is_image_file(path))
-    return [path.name.removesuffix(image_suffix(path)) for path in files]
+    # A folder of slices is an image only where the layout says so.
+    files = (p for p in sorted(folder.iterdir()) if p.is_file() or zarr_root(p) is not None)
+    return [image_name(path) for path in files if is_image_file(path)]

@@ -107,6 +107,7 @@ def survey(
     _check_alike("number of axes", dims)
     _check_alike("number of channels", counts)
     named = names.pop() if len(names) == 1 else ()
+    named = named if len(set(named)) == len(named) else ()
     channels = next(iter(counts.values()))
     return Surveyed(
         spatial_dims=next(iter(dims.values())),

@@ -32,8 +32,7 @@ class Planned:
     @property
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
-        listed = [{"path": c.path, "value": c.value, "reason": c.reason} for c in self.choices]
-        return {"job": str(self.job_file), "choices": listed}
+        return {"job": str(self.job_file), "choices": [c.as_json for c in self.choices]}
 
     def show(self, console: Console) -> None:
         """Show the choices and where the job lies."""

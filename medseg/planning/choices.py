@@ -42,6 +42,7 @@ _LEARNING_RATE_ON_CPU = {2: 2.0e-3, 3: 3.0e-3}
 # In air, where every CT of a body has voxels.
 _AIR_HU = -900.0
 _RARE = 0.001
+_OBJECTS_ACROSS, _SMALLEST_SIDE = 8, 96
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Choice:
     path: str
     value: Any
     reason: str = ""
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {"path": self.path, "value": self.value, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,11 @@ def _size(
             cost = _per_voxel(work.features)
         return plan(cost=cost, budget=budget), f"what {machine.name} holds in training; {of}"
     work = _work(found, name, settings, classes)
+    if found.diameter is not None and found.spatial_dims == 2:
+        # Patches of a few objects: the same step then shows more of the images.
+        side = max(_SMALLEST_SIDE, ceil(_OBJECTS_ACROSS * found.diameter / 32) * 32)
+        plan = partial(plan, inside=tuple(min(n, side) for n in small))
+        of = f"{_OBJECTS_ACROSS} objects of {found.diameter:.0f} voxels side by side; {of}"
     size = plan(cost=_per_voxel(work.multiply_adds), budget=STEP_ON_CPU / 2, patches_at_budget=2)
     billions = size.cost * size.batch / 1e9
     why = f"a step of {billions:.0f} thousand million multiply-adds: half a second to one; {of}"
@@ -259,14 +270,15 @@ def _prediction(
     largest = np.max(sizes, axis=0)
     whole = [ceil(n / c) * c for n, c in zip(largest, cell, strict=True)]
     window, why = list(size.patch_voxels), "as in training"
+    if found.spatial_dims == 2:
+        window = [min(2 * n, most) for n, most in zip(window, whole, strict=True)]
+        why = "twice the patch: fewer seams"
     if prod(whole) <= 4 * prod(size.patch_voxels):
         window, why = whole, "every image at once: no seams"
-    choices = [Choice("predict.window_voxels", [int(n) for n in reversed(window)], why)]
-    if found.kind == "semantic":
-        axes: Any = ["x"] if found.oriented else True
-        mirrored = "mirrored views are averaged"
-        choices.append(Choice("predict.mirror", axes, mirrored))
-    return choices
+    return [
+        Choice("predict.window_voxels", [int(n) for n in reversed(window)], why),
+        Choice("predict.mirror", ["x"] if found.oriented else True, "mirrored views are averaged"),
+    ]
 
 
 def _metrics(found: Fingerprint, spacing: Sequence[float]) -> list[Choice]:
