@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image as Picture
+from rich.console import Console
+
+from medseg.config import cases_of, read_card, read_job
+from medseg.data import SPLITS
+from medseg.jobs.new import new
+from medseg.jobs.questions import Answers, Interview
 
 ANSWERS = ("--labels", "background=255,disc=0", "--pixel-size", "0.5 um,0.5 um", "--memory", "0")
 
@@ -86,3 +92,110 @@ def test_one_mask_a_nucleus_as_in_the_data_science_bowl(medseg, tmp_path):
     assert card["kind"] == "instance"
     assert card["labels"] == {"background": 0, "nucleus": 1}
     assert medseg("check", ran.json["card"]).code == 0
+    short = ("train.epochs=1", "train.iterations_per_epoch=1", "train.batch=2")
+    where = ("--runs", tmp_path / "runs", "--tracking-uri", f"sqlite:///{tmp_path / 'm.db'}")
+    trained = medseg("train", ran.json["job"], *short, *where, "--device", "cpu", "--json")
+    assert trained.code == 0, trained.errors
+
+
+def test_a_plan_is_a_job_for_a_card_that_is_there(folder, medseg, tmp_path):
+    assert medseg("new", folder, *ANSWERS, "--out", tmp_path / "out").code == 0
+    card, job = tmp_path / "out" / "discs.yaml", tmp_path / "out" / "jobs" / "msd.yaml"
+
+    ran = medseg("plan", card, "--network", "msd", "--memory", "0", "--out", job, "--json")
+    assert ran.code == 0, ran.errors
+    planned, planned_card, _ = read_job(job)
+    assert planned.network.name == "msd"
+    assert planned_card.name == "discs"
+    values = {one["path"]: one["value"] for one in ran.json["choices"]}
+    assert values["train.batch"] == planned.train.batch
+
+    wrong = medseg("plan", card, "--network", "unett", "--out", tmp_path / "x.yaml")
+    assert wrong.code == 1
+    assert 'did you mean "unet"' in wrong.errors
+    assert not (tmp_path / "x.yaml").exists()
+
+
+def test_a_person_is_asked_what_no_file_says(folder, tmp_path):
+    asked = []
+
+    def ask(question):
+        asked.append(question)
+        return {"--labels": "background=255, disc=0", "--pixel-size": "0.5 um, 0.5 um"}[
+            question.option
+        ]
+
+    console = Console(stderr=True)
+    made = new(
+        folder, Interview(Answers(), ask), out=tmp_path / "out", memory_gb=0, console=console
+    )
+    assert [question.option for question in asked] == ["--pixel-size", "--labels"]
+    assert asked[0].proposal == "unknown"
+    assert asked[1].proposal is None
+    card = read_card(made.card_file)
+    assert card.labels == {"background": 255, "disc": 0}
+    assert [str(length) for length in card.pixel_size] == ["0.5 um", "0.5 um"]
+
+
+def test_two_observers_are_two_layouts_and_one_is_chosen_by_a_setting(folder, medseg, tmp_path):
+    shutil.copytree(folder / "labels", folder / "labels_of_ben")
+    words = ("new", folder, *ANSWERS, "--out", tmp_path / "out")
+
+    ran = medseg(*words)
+    assert ran.code == 1
+    assert "several layouts fit" in ran.errors
+    assert "labels=labels_of_ben" in ran.errors
+    chosen = medseg(*words, "--layout", "paired_folders:labels=labels_of_ben", "--json")
+    assert chosen.code == 0, chosen.errors
+    assert read_card(Path(chosen.json["card"])).layout.settings["labels"] == "labels_of_ben"
+
+
+def test_ready_made_parts_stay_parts(folder, medseg, tmp_path):
+    for number, file in enumerate(sorted((folder / "images").iterdir())):
+        part = ("train", "val", "test")[min(number // 2, 2)]
+        for kind, there in (("images", "images"), ("labels", "masks")):
+            (tmp_path / "parts" / part / there).mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / kind / file.name, tmp_path / "parts" / part / there)
+    ran = medseg("new", tmp_path / "parts", *ANSWERS, "--out", tmp_path / "out", "--json")
+
+    assert ran.code == 0, ran.errors
+    card_file = Path(ran.json["card"])
+    card = read_card(card_file)
+    split = SPLITS.build(card.split.name, cases_of(card, card_file, None), **card.split.settings)
+    assert {name.split("_")[0] for name in split.names["test"]} == {"test"}
+    assert {name.split("_")[0] for name in split.names["validation"]} == {"val"}
+    assert len(split.names["train"]) == 2
+
+
+def test_one_case_cannot_be_split(folder, medseg, tmp_path):
+    for file in sorted(folder.glob("*/*"))[:]:
+        if file.stem != "disc_0":
+            file.unlink()
+    ran = medseg("new", folder, *ANSWERS, "--out", tmp_path / "out")
+
+    assert ran.code == 1
+    assert "cannot be split" in ran.errors
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--labels", "disc"), "--labels disc: write name=value"),
+        (("--pixel-size", "0.5,0.5"), "--pixel-size 0.5,0.5"),
+        (("--pixel-size", "0.5 um"), "a pixel size of 1 numbers"),
+        (("--channels", "red,green"), "the images have 1 channel(s), 2 are named"),
+        (("--groups", "nothing"), "--groups"),
+        (("--kind", "panoptic"), "--kind panoptic"),
+        (("--layout", "cellpos"), 'did you mean "cellpose"'),
+    ],
+)
+def test_a_slip_is_told_with_its_option(folder, medseg, tmp_path, words, message):
+    given = dict(zip(ANSWERS[::2], ANSWERS[1::2], strict=True))
+    given |= dict([words])
+    if "--kind" in given:
+        del given["--labels"]
+    ran = medseg("new", folder, *(w for pair in given.items() for w in pair), "--out", tmp_path)
+
+    assert ran.code == 1
+    assert message in ran.errors
+    assert list(tmp_path.glob("*.yaml")) == []
