@@ -4,6 +4,12 @@ import pytest
 from small_studies import Study, make_balls, make_discs
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch) -> None:
+    """Work in a folder of the test's own: commands leave files where they are called."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def discs(tmp_path_factory, medseg) -> Study:
     """Discs in 2D, trained once by the command; look, do not touch."""
