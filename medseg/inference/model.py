@@ -210,7 +210,7 @@ class Model:
         if self.finder is not None:
             return self._objects(self.finder, prepared, rows, grid)
         if prepared.resampled:
-            return self.labels_of(self.preparation.restore(whole(rows), grid).cpu().numpy())
+            return self.labels_of(self._restored(whole(rows), grid))
         # On its own voxels the image needs no restored scores: each finished row becomes labels.
         classes = torch.cat([part.argmax(0).to(torch.int16) for part in rows])
         restored = self.preparation.restore_labels(classes[None], grid)[0]
@@ -230,9 +230,8 @@ class Model:
 
         They are the probabilities of the classes; where labels are objects, what the method says.
         """
-        return self.predict_with_probabilities(
-            array, grid, mirror=mirror, crf=crf, precision=precision
-        )[1]
+        _, rows = self._rows(array, grid, mirror, crf, precision)
+        return self._restored(whole(rows), grid)
 
     def predict_with_probabilities(
         self,
@@ -246,10 +245,14 @@ class Model:
         """Return what :meth:`predict` and :meth:`probabilities` do, of one pass."""
         prepared, rows = self._rows(array, grid, mirror, crf, precision)
         scores = whole(rows)
-        restored: NDArray[np.float32] = self.preparation.restore(scores, grid).cpu().numpy()
+        restored = self._restored(scores, grid)
         if self.finder is None:
             return self.labels_of(restored), restored
         return self._objects(self.finder, prepared, iter([scores]), grid), restored
+
+    def _restored(self, scores: Tensor, grid: Grid) -> NDArray[np.float32]:
+        restored: NDArray[np.float32] = self.preparation.restore(scores, grid).cpu().numpy()
+        return restored
 
     def prepared_probabilities(
         self, array: NDArray[Any], grid: Grid, *, precision: Precision = "fp32"
