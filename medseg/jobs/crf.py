@@ -10,6 +10,7 @@ from medseg.errors import MedsegError
 from medseg.geometry import Unit
 from medseg.inference import CrfCase, CrfChoice, Model, choose_crf
 from medseg.jobs.fitting import Work
+from medseg.jobs.scored import scored_case
 
 
 def check_crf(job: TrainJob, job_file: Path, card: Card, split: Split) -> None:
@@ -69,15 +70,8 @@ def with_chosen_crf(work: Work, model: Model) -> Model:
 
 
 def _case(work: Work, model: Model, case: Case, unit: Unit) -> CrfCase:
-    image, labels = work.card.reading().pair(case)
-    classes = work.card.label_map().classes(labels.array, case.name)
-    try:
-        prepared, scores = model.prepared_probabilities(image.channels_first, image.grid)
-        reference = model.preparation.prepare_labels(classes, image.grid)[0]
-        spacing = prepared.grid.spacing_in(unit)
-    except ValueError as error:
-        raise MedsegError(f"{case.name}: {error}") from None
-    return CrfCase(scores.cpu().numpy(), prepared.tensor.numpy(), reference.numpy(), spacing)
+    seen = scored_case(work, model, case, unit)
+    return CrfCase(seen.scores, seen.image, seen.reference, seen.spacing)
 
 
 def _wording(choice: CrfChoice, unit: Unit) -> str:

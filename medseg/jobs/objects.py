@@ -3,9 +3,9 @@
 from dataclasses import asdict, replace
 
 from medseg.data import Case
-from medseg.errors import MedsegError
 from medseg.inference import Model, ObjectCase, ObjectFinder, choose_thresholds
 from medseg.jobs.fitting import Work
+from medseg.jobs.scored import scored_case
 
 
 def with_tuned_thresholds(work: Work, model: Model) -> Model:
@@ -42,12 +42,5 @@ def with_tuned_thresholds(work: Work, model: Model) -> Model:
 
 
 def _case(work: Work, model: Model, finder: ObjectFinder, case: Case) -> ObjectCase:
-    image, labels = work.card.reading().pair(case)
-    drawn = work.card.label_map().learnt(labels.array, case.name)
-    try:
-        prepared, scores = model.prepared_probabilities(image.channels_first, image.grid)
-        reference = model.preparation.prepare_labels(drawn, image.grid)[0]
-        spacing = prepared.grid.spacing_in(finder.unit)
-    except ValueError as error:
-        raise MedsegError(f"{case.name}: {error}") from None
-    return ObjectCase(scores.cpu().numpy(), reference.numpy(), spacing)
+    seen = scored_case(work, model, case, finder.unit)
+    return ObjectCase(seen.scores, seen.reference, seen.spacing)
