@@ -8,6 +8,7 @@ from medseg.config.job import (
     objects_settings,
     parse_metrics,
     read_job,
+    split_settings,
 )
 from medseg.config.reading import read_value, to_yaml
 from medseg.config.values import PartSettings, array_order
@@ -29,6 +30,7 @@ __all__ = [
     "read_card",
     "read_job",
     "read_value",
+    "split_settings",
     "to_yaml",
     "write_new",
 ]

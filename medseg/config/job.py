@@ -327,6 +327,12 @@ def _for_objects(job: TrainJob, path: Path) -> TrainJob:
     return job.model_copy(update=chosen)
 
 
+def split_settings(card: Card, job: TrainJob | None = None) -> tuple[str, dict[str, Any]]:
+    """Return name and settings of the job's split, else the card's, else of one by group."""
+    part = (job.data.split if job else None) or card.split
+    return (part.name, part.settings) if part else ("group", {})
+
+
 class _Metrics(Section):
     metrics: tuple[MetricPart, ...]
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from medseg.config import Card, TrainJob, cases_of, read_card, read_job
+from medseg.config import Card, TrainJob, cases_of, read_card, read_job, split_settings
 from medseg.data import SPLITS, Case, Split
 from medseg.doctor import (
     CaseFacts,
@@ -163,12 +163,11 @@ def _split_of(
     card: Card, job: TrainJob | None, cases: Sequence[Case]
 ) -> tuple[Split | None, list[Finding]]:
     """Return the job's split, the card's or the default one, and why it cannot be made."""
-    part = (job.data.split if job else None) or card.split
-    name, settings = (part.name, part.settings) if part else ("group", {})
+    name, settings = split_settings(card, job)
     try:
         return SPLITS.build(name, cases, **settings), []
     except (MedsegError, ValueError) as error:
-        return None, [finding_of(error, "split")] if part or job else []
+        return None, [finding_of(error, "split")] if card.split or job else []
 
 
 def _facts(card: Card, cases: Sequence[CaseFacts]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from medseg.config import (
     array_order,
     metric_settings,
     objects_settings,
+    split_settings,
 )
 from medseg.data import SPLITS, Case, LabelMap, Reading, Split, folds
 from medseg.errors import MedsegError
@@ -35,7 +36,7 @@ def split_of(job: TrainJob, card: Card, cases: Sequence[Case], source: Path) -> 
     Raises:
         MedsegError: It cannot be made, or a case in it has no labels.
     """
-    name, settings = _split_settings(job, card)
+    name, settings = split_settings(card, job)
     try:
         split = SPLITS.build(name, cases, **settings)
     except ValueError as error:
@@ -52,17 +53,12 @@ def folds_of(job: TrainJob, card: Card, split: Split, count: int) -> list[Split]
     Raises:
         MedsegError: There are too few groups, or fewer than two folds are asked for.
     """
-    name, settings = _split_settings(job, card)
+    name, settings = split_settings(card, job)
     try:
         seed = None if SPLITS.facts(name)["in_order"] else settings.get("seed", 0)
         return folds(split, count, seed=seed)
     except ValueError as error:
         raise MedsegError(f"--folds {count}: {error}") from None
-
-
-def _split_settings(job: TrainJob, card: Card) -> tuple[str, dict[str, Any]]:
-    part = job.data.split or card.split
-    return (part.name, part.settings) if part else ("group", {})
 
 
 def preparation_of(

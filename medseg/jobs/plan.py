@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from medseg.config import Card, TrainJob, cases_of, commented_yaml, parsed, read_card, write_new
+from medseg.config import Card, TrainJob, cases_of, commented_yaml, parsed, read_card, split_settings, write_new
 from medseg.data import SPLITS, Case
 from medseg.errors import MedsegError
 from medseg.planning import Choice, Fingerprint, Machine, choose, take_fingerprint
@@ -83,8 +83,7 @@ def planned(
     console: Console,
 ) -> list[Choice]:
     """Return a job's settings for the training cases of a data set."""
-    part = card.split
-    name, settings = (part.name, part.settings) if part else ("group", {})
+    name, settings = split_settings(card)
     machine = Machine(_memory_gb() if memory_gb is None else memory_gb)
     try:
         train = SPLITS.build(name, cases, **settings).train
