@@ -11,7 +11,16 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from medseg.config import Card, TrainJob, cases_of, commented_yaml, parsed, read_card, split_settings, write_new
+from medseg.config import (
+    Card,
+    TrainJob,
+    cases_of,
+    commented_yaml,
+    parsed,
+    read_card,
+    split_settings,
+    write_new,
+)
 from medseg.data import SPLITS, Case
 from medseg.errors import MedsegError
 from medseg.planning import Choice, Fingerprint, Machine, choose, take_fingerprint
