@@ -1,7 +1,6 @@
 """Cross-validate a job: a training a fold, and one table of all cases, each judged unseen."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from medseg.data import Split
 from medseg.errors import MedsegError
 from medseg.evaluation import write_json
+from medseg.files import folder_written_whole
 from medseg.inference import Ensemble, save_ensemble
 from medseg.jobs.compare import files_of
 from medseg.jobs.evaluate import Evaluated, evaluate_files
@@ -164,17 +164,11 @@ def _evaluate(setup: Setup, splits: list[Split], folder: Path) -> Evaluated:
 
 def _ensemble(setup: Setup, splits: list[Split], folder: Path) -> Ensemble:
     """Return the ensemble of the folds' models, saved whole or not at all."""
-    fresh = folder / "model.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    members = {
-        _folder(fresh, n).name: _folder(folder, n) / "model" for n in range(1, len(splits) + 1)
-    }
+    folds = [_folder(folder, n) for n in range(1, len(splits) + 1)]
+    members = {fold.name: fold / "model" for fold in folds}
     provenance = {**setup.provenance(setup.split), "folds": len(splits)}
-    ensemble = save_ensemble(members, fresh, provenance=provenance)
-    shutil.rmtree(folder / "model", ignore_errors=True)
-    fresh.rename(folder / "model")
-    return ensemble
+    with folder_written_whole(folder / "model") as fresh:
+        return save_ensemble(members, fresh, provenance=provenance)
 
 
 def _folder(folder: Path, number: int) -> Path:

@@ -1,7 +1,6 @@
 """The part of a training that fits: from a job and its cases to the best weights."""
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,6 +13,7 @@ from rich.progress import track
 from medseg.config import Card, TrainJob, array_order
 from medseg.data import Split
 from medseg.errors import MedsegError, nearest
+from medseg.files import folder_written_whole
 from medseg.geometry import Unit
 from medseg.images.trust import free_memory
 from medseg.inference import Model, ModelSpec
@@ -150,13 +150,10 @@ def _say_idle(work: Work, percent: float) -> None:
 
 def save_model(model: Model, papers: Mapping[str, str], folder: Path) -> None:
     """Write the model folder whole or not at all."""
-    fresh = folder / "model.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    model.save(fresh)
-    for name, text in papers.items():
-        (fresh / name).write_text(text, encoding="utf-8")
-    fresh.rename(folder / "model")
+    with folder_written_whole(folder / "model") as fresh:
+        model.save(fresh)
+        for name, text in papers.items():
+            (fresh / name).write_text(text, encoding="utf-8")
 
 
 def _prepared(
