@@ -4,7 +4,7 @@ To add a method: its file, and one import line here.
 """
 
 from medseg.instances.affinities import Affinities
-from medseg.instances.base import INSTANCES, Method, without_small
+from medseg.instances.base import INSTANCES, Method
 from medseg.instances.border import Border
 from medseg.instances.distance import Distance
 from medseg.instances.gaps import unet_weight_map
@@ -16,5 +16,4 @@ __all__ = [
     "Distance",
     "Method",
     "unet_weight_map",
-    "without_small",
 ]

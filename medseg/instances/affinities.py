@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the field's name for it
 from torch import Tensor, nn
 
-from medseg.instances.base import IGNORED, INSTANCES, Floats, Ids, Labels, Method, without_small
+from medseg.instances.base import IGNORED, INSTANCES, Array, Floats, Labels, Method
 
 Offset = tuple[int, ...]
 
@@ -88,34 +88,24 @@ class Affinities(Method):
             "smallest": (0.0, 8.0, 32.0),
         }
 
-    def objects(  # type: ignore[override]
-        self,
-        scores: Floats,
-        spacing: Sequence[float],
-        *,
-        attraction: float = 0.0,
-        foreground: float = 0.5,
-        smallest: float = 0.0,
-    ) -> Ids:
+    def grown(self, scores: Floats, spacing: Sequence[float], chosen: Mapping[str, float]) -> Array:
         """Return the parts into which pairs divide the foreground.
 
         Args:
             scores: (outputs, *spatial): probabilities of background, foreground and the pairs.
             spacing: Not needed: offsets count voxels.
-            attraction: Added to what joins neighbours; more joins more.
-            foreground: Objects are where the foreground is more probable than this.
-            smallest: Objects of fewer voxels are left out.
+            chosen: ``attraction`` is added to what joins neighbours, more joins more; objects are
+                where the foreground is more probable than ``foreground``.
         """
-        within = scores[1] > foreground
         pairs = scores[2:].astype(np.float32)
         near = self.spatial_dims
-        ids = _mutex_watershed()(
-            np.concatenate([pairs[:near] + np.float32(attraction), 1 - pairs]),
+        ids: Array = _mutex_watershed()(
+            np.concatenate([pairs[:near] + np.float32(chosen["attraction"]), 1 - pairs]),
             [*self.offsets[:near], *self.offsets],
             near,
-            mask=within,
+            mask=scores[1] > chosen["foreground"],
         )
-        return without_small(ids.astype(np.uint32), smallest)
+        return ids
 
 
 def _both(offset: Offset, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

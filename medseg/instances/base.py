@@ -12,6 +12,7 @@ from medseg.registry import Registry
 
 INSTANCES: Registry["Method"] = Registry("method", given=("spatial_dims",))
 
+Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Ids = NDArray[np.uint32]
 Labels = NDArray[np.integer[Any]]
@@ -72,7 +73,7 @@ class Method(ABC):
     @property
     @abstractmethod
     def thresholds(self) -> Mapping[str, float]:
-        """What :meth:`objects` takes, with the values that do before any is tuned."""
+        """What :meth:`objects` takes, ``smallest`` too, as it does before any is tuned."""
 
     @property
     @abstractmethod
@@ -80,18 +81,41 @@ class Method(ABC):
         """Values of each threshold that are worth trying on validation cases."""
 
     @abstractmethod
+    def grown(self, scores: Floats, spacing: Sequence[float], chosen: Mapping[str, float]) -> Array:
+        """Return the objects in the scores of one image, of any size, as :meth:`objects` does.
+
+        Args:
+            scores: (outputs, *spatial), of a whole image.
+            spacing: Distance of neighbouring voxels along each axis.
+            chosen: A value of each of :attr:`thresholds`.
+
+        Returns:
+            (*spatial), whole numbers: 0 for background, any other for each object.
+        """
+
     def objects(self, scores: Floats, spacing: Sequence[float], **thresholds: float) -> Ids:
         """Return the objects in the scores of one image, grown to their full size.
 
         Args:
             scores: (outputs, *spatial), of a whole image.
             spacing: Distance of neighbouring voxels along each axis.
-            thresholds: Some of :attr:`thresholds`; the others are as they stand there.
+            thresholds: Some of :attr:`thresholds`; the others are as they stand there. Objects of
+                fewer voxels than ``smallest`` are left out.
 
         Returns:
-            (*spatial), uint32: 0 for background, the objects 1, 2, ... in the order of their first
-            voxel.
+            (*spatial), uint32: 0 for background, the objects 1, 2, ...
+
+        Raises:
+            TypeError: The method has no such threshold.
         """
+        unknown = thresholds.keys() - self.thresholds.keys()
+        if unknown:
+            raise TypeError(
+                f"no threshold {', '.join(sorted(unknown))}, only {', '.join(self.thresholds)}"
+            )
+        chosen = {**self.thresholds, **thresholds}
+        grown = self.grown(scores, spacing, chosen)
+        return without_small(grown.astype(np.uint32), chosen["smallest"])
 
 
 def without_small(ids: Ids, least: float) -> Ids:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 from torch import Tensor, nn
 
-from medseg.instances.base import IGNORED, INSTANCES, Floats, Ids, Labels, Method, without_small
+from medseg.instances.base import IGNORED, INSTANCES, Array, Floats, Labels, Method
 from medseg.instances.depth import Mask, depths, each_object, touching
 from medseg.instances.gaps import unet_weight_map
 
@@ -101,31 +101,22 @@ class Border(Method):
         """Six cores, four foregrounds."""
         return {"core": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8), "foreground": (0.3, 0.4, 0.5, 0.6)}
 
-    def objects(  # type: ignore[override]
-        self,
-        scores: Floats,
-        spacing: Sequence[float],
-        *,
-        core: float = 0.5,
-        foreground: float = 0.5,
-        smallest: float = 0.0,
-    ) -> Ids:
+    def grown(self, scores: Floats, spacing: Sequence[float], chosen: Mapping[str, float]) -> Array:
         """Return one object a connected interior, grown over the border.
 
         Args:
             scores: (3, *spatial), probabilities of background, interior and border.
             spacing: Not needed: voxels that share a face are neighbours.
-            core: Interiors are more probable than this.
-            foreground: Interior and border together are more probable than this in an object.
-            smallest: Objects of fewer voxels are left out.
+            chosen: Interiors are more probable than ``core``; interior and border together are
+                more probable than ``foreground`` in an object.
         """
-        inside: Mask = scores[INTERIOR] > core
+        inside: Mask = scores[INTERIOR] > chosen["core"]
         seeds = ndimage.label(inside)[0]
-        objects: Mask = inside | (scores[BACKGROUND] < 1 - foreground)
-        ids = watershed(  # type: ignore[no-untyped-call]
+        objects: Mask = inside | (scores[BACKGROUND] < 1 - chosen["foreground"])
+        ids: Array = watershed(  # type: ignore[no-untyped-call]
             scores[BORDER] - scores[INTERIOR], seeds, mask=objects
         )
-        return without_small(ids.astype(np.uint32), smallest)
+        return ids
 
 
 class _WeighedClasses(nn.Module):

@@ -42,13 +42,27 @@ def depths(labels: Labels, spacing: Sequence[float]) -> tuple[Floats, Floats]:
     return depth, deepest
 
 
-def each_object(labels: Labels) -> Iterator[tuple[tuple[slice, ...], int]]:
-    """Give the number of each object and its box, one voxel wider on each side."""
+def each_object(
+    labels: Labels, margins: Sequence[int] | None = None
+) -> Iterator[tuple[tuple[slice, ...], int]]:
+    """Give the number of each object and its box, wider by a margin on each side.
+
+    Args:
+        labels: (*spatial), a positive number for each object.
+        margins: Voxels along each axis; 1 if None.
+    """
+    wider = (1,) * labels.ndim if margins is None else margins
     names, numbered = np.unique(np.maximum(labels, 0), return_inverse=True)
     numbered = numbered.reshape(labels.shape) + int(names[0] > 0)
     names = names[names > 0]
     for number, box in zip(names.tolist(), ndimage.find_objects(numbered), strict=True):
-        yield tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box), number
+        yield (
+            tuple(
+                slice(max(side.start - margin, 0), side.stop + margin)
+                for side, margin in zip(box, wider, strict=True)
+            ),
+            number,
+        )
 
 
 def touching(labels: Labels) -> Mask:

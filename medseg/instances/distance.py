@@ -17,7 +17,7 @@ from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 from torch import Tensor, nn
 
-from medseg.instances.base import IGNORED, INSTANCES, Floats, Ids, Labels, Method, without_small
+from medseg.instances.base import IGNORED, INSTANCES, Array, Floats, Labels, Method
 from medseg.instances.depth import depths
 
 _OUTSIDE = -1.0  # below every depth
@@ -76,40 +76,31 @@ class Distance(Method):
         """Five peaks, four foregrounds."""
         return {"peak": (0.02, 0.05, 0.1, 0.2, 0.3), "foreground": (0.3, 0.4, 0.5, 0.6)}
 
-    def objects(  # type: ignore[override]
-        self,
-        scores: Floats,
-        spacing: Sequence[float],
-        *,
-        peak: float = 0.1,
-        foreground: float = 0.5,
-        smallest: float = 0.0,
-    ) -> Ids:
+    def grown(self, scores: Floats, spacing: Sequence[float], chosen: Mapping[str, float]) -> Array:
         """Return one object a peak of the depth, grown down to the valleys.
 
         Args:
             scores: (3, *spatial): probabilities of background and foreground, and the depth.
             spacing: Distance of neighbouring voxels along each axis.
-            peak: By how much a peak rises over the valley to a higher one.
-            foreground: Objects are where the foreground is more probable than this.
-            smallest: Objects of fewer voxels are left out.
+            chosen: ``peak``, by how much a peak rises over the valley to a higher one; objects are
+                where the foreground is more probable than ``foreground``.
         """
-        within = scores[1] > foreground
+        within: Array = scores[1] > chosen["foreground"]
         if not within.any():
-            return np.zeros(within.shape, np.uint32)
+            return within
         length = min(spacing) if self.smoothing is None else self.smoothing
         smooth = ndimage.gaussian_filter(scores[2], [length / side for side in spacing])
         # Padded, so that a plateau that fills the image is a peak, too.
         depth = np.pad(np.where(within, smooth, _OUTSIDE), 1, constant_values=_OUTSIDE)
         lowered = reconstruction(  # type: ignore[no-untyped-call]
-            np.maximum(depth - peak, _OUTSIDE), depth
+            np.maximum(depth - chosen["peak"], _OUTSIDE), depth
         )
         tops = local_maxima(lowered)  # type: ignore[no-untyped-call]
         inner = tuple(slice(1, -1) for _ in spacing)
         whole = ndimage.generate_binary_structure(depth.ndim, depth.ndim)
         seeds = ndimage.label(tops, structure=whole)[0][inner]
-        ids = watershed(-smooth, seeds, mask=within)  # type: ignore[no-untyped-call]
-        return without_small(ids.astype(np.uint32), smallest)
+        ids: Array = watershed(-smooth, seeds, mask=within)  # type: ignore[no-untyped-call]
+        return ids
 
 
 class _ForegroundAndDistance(nn.Module):

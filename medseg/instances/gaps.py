@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medseg.instances.depth import each_object
+
 _REACH = 6.0  # in sigmas: beyond, less than 2e-8 of w0 is left
 
 
@@ -55,16 +57,8 @@ def unet_weight_map(
     nearest = np.full(instances.shape, np.inf, dtype=np.float32)
     second = nearest.copy()
     margins = [ceil(_REACH * sigma / v) for v in voxel]
-    _, numbered = np.unique(np.maximum(instances, 0), return_inverse=True)
-    numbered = numbered.reshape(instances.shape) + int(not background.any())
-    for number, box in enumerate(ndimage.find_objects(numbered), start=1):
-        if box is None:
-            continue
-        around = tuple(
-            slice(max(side.start - margin, 0), side.stop + margin)
-            for side, margin in zip(box, margins, strict=True)
-        )
-        distance = _border_distance(numbered[around] == number, voxel)
+    for around, number in each_object(instances, margins):
+        distance = _border_distance(instances[around] == number, voxel)
         here, next_here = nearest[around], second[around]
         np.minimum(next_here, np.maximum(here, distance), out=next_here)
         np.minimum(here, distance, out=here)
