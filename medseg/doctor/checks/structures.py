@@ -1,6 +1,7 @@
 """Structures that are missing, rare or tiny, and drawings with holes and islands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -102,56 +103,81 @@ def tiny(data: DataFacts) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-@CHECKS.register("islands")
-def islands(data: DataFacts) -> Iterator[Finding]:
-    """Specks beside a structure, and pieces where the others have one."""
+@dataclass(frozen=True)
+class _Slip:
+    """More specks or pinholes of a structure in one case than usual, or large ones beside them.
+
+    Args:
+        structure: Its name.
+        case: Where.
+        facts: The structure in this case.
+        usual: Number of small ones in the median case.
+        large: Number of large ones, where the others have none; else 0.
+        grave: Whether it is more than the spread of the others explains.
+        habit: Whether most cases have no large ones.
+    """
+
+    structure: str
+    case: str
+    facts: StructureFacts
+    usual: float
+    large: int
+    grave: bool
+    habit: bool
+
+
+def _slips(
+    data: DataFacts, small: Callable[[StructureFacts], int], large: Callable[[StructureFacts], int]
+) -> Iterator[_Slip]:
+    """Give what is drawn otherwise than in the other cases, by counts of small and large parts."""
     if data.kind == "instance":
         return
     for name in data.labels.structures:
         drawn = _drawn(data, name)
         if not drawn:
             continue
-        usual = float(np.median([s.specks for s in drawn.values()]))
-        whole = np.mean([s.number_of_pieces - s.specks == 1 for s in drawn.values()]) >= USUAL
+        counts = [small(one) for one in drawn.values()]
+        usual = float(np.median(counts))
+        habit = bool(np.mean([large(one) == 0 for one in drawn.values()]) >= USUAL)
         for case, one in drawn.items():
-            more = one.number_of_pieces - one.specks - 1 if whole and len(drawn) >= 4 else 0
-            if one.specks <= usual and not more:
-                continue
-            many = one.specks > _many([s.specks for s in drawn.values()]) or more
-            sizes = listed(one.pieces[1 : 1 + more]) if more else ""
-            yield Finding(
-                "warning" if many else "note",
-                "islands",
-                case,
-                f"{name}: {plural(one.specks, 'speck')} of at most {SPECK} voxels"
-                + (f", and {plural(more, 'piece')} of {sizes} voxels apart" if more else ""),
-                "one piece, as in the others" if whole else f"about {usual:.0f}, as in the others",
-                "look at them; remove what is not the structure",
-            )
+            more = large(one) if habit and len(drawn) >= 4 else 0
+            if small(one) > usual or more:
+                grave = small(one) > _many(counts) or more > 0
+                yield _Slip(name, case, one, usual, more, grave, habit)
+
+
+def _large_pieces(one: StructureFacts) -> int:
+    """Return the pieces beside the largest that are no specks."""
+    return one.number_of_pieces - one.specks - 1
+
+
+@CHECKS.register("islands")
+def islands(data: DataFacts) -> Iterator[Finding]:
+    """Specks beside a structure, and pieces where the others have one."""
+    for slip in _slips(data, lambda one: one.specks, _large_pieces):
+        large = slip.facts.pieces[1 : 1 + slip.large]
+        apart = f", and {plural(slip.large, 'piece')} of {listed(large)} voxels apart"
+        yield Finding(
+            "warning" if slip.grave else "note",
+            "islands",
+            slip.case,
+            f"{slip.structure}: {plural(slip.facts.specks, 'speck')} of at most {SPECK} voxels"
+            + (apart if slip.large else ""),
+            f"{'one piece' if slip.habit else f'about {slip.usual:.0f}'}, as in the others",
+            "look at them; remove what is not the structure",
+        )
 
 
 @CHECKS.register("holes")
 def holes(data: DataFacts) -> Iterator[Finding]:
     """Pinholes in a structure, and holes where the others have none."""
-    if data.kind == "instance":
-        return
-    for name in data.labels.structures:
-        drawn = _drawn(data, name)
-        if not drawn:
-            continue
-        usual = float(np.median([s.pinholes for s in drawn.values()]))
-        solid = np.mean([s.holes == 0 for s in drawn.values()]) >= USUAL and len(drawn) >= 4
-        for case, one in drawn.items():
-            more = one.holes if solid else 0
-            if one.pinholes <= usual and not more:
-                continue
-            many = one.pinholes > _many([s.pinholes for s in drawn.values()]) or more
-            yield Finding(
-                "warning" if many else "note",
-                "holes",
-                case,
-                f"{name}: {plural(one.pinholes, 'hole')} of at most {SPECK} voxels"
-                + (f", and {plural(more, 'larger one')}" if more else ""),
-                f"about {usual:.0f}, as in the others",
-                "look at them; fill what is not meant",
-            )
+    for slip in _slips(data, lambda one: one.pinholes, lambda one: one.holes):
+        yield Finding(
+            "warning" if slip.grave else "note",
+            "holes",
+            slip.case,
+            f"{slip.structure}: {plural(slip.facts.pinholes, 'hole')} of at most {SPECK} voxels"
+            + (f", and {plural(slip.large, 'larger one')}" if slip.large else ""),
+            f"about {slip.usual:.0f}, as in the others",
+            "look at them; fill what is not meant",
+        )
