@@ -98,7 +98,8 @@ def fit(
         ema: Decay of the moving average of the weights; None for none.
         gradient_clip: Largest norm of the gradient.
         device: Where to train.
-        precision: Number format; ``auto`` takes bf16 or fp16 on a GPU and fp32 on a CPU.
+        precision: Number format; ``auto`` takes bf16 where the processor or GPU multiplies it, else
+            fp16 on a GPU and fp32 on a processor.
         send: Gets the step and the metrics, as they come.
         console: Where progress is shown; the terminal if None.
 
@@ -139,7 +140,7 @@ def fit(
         trainer = pl.Trainer(
             accelerator=device,
             devices=1,
-            precision=_precision(precision, device),
+            precision=_precision(precision, device, console),
             max_epochs=-1 if time_budget is not None else epochs,
             gradient_clip_val=gradient_clip,
             callbacks=callbacks,
@@ -238,12 +239,25 @@ def _on_gpu(device: str) -> bool:
     return device != "cpu" and torch.cuda.is_available()
 
 
-def _precision(wanted: str, device: str) -> Any:
+def _precision(wanted: str, device: str, console: Console) -> Any:
+    gpu = _on_gpu(device)
+    bf16 = torch.cuda.is_bf16_supported() if gpu else _processor_multiplies_bf16()
     if wanted == "auto":
-        if not _on_gpu(device):
-            return "32-true"
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        wanted = "bf16" if bf16 else "fp16" if gpu else "fp32"
+    elif wanted == "bf16" and not (bf16 or gpu):
+        console.print(
+            "this processor cannot multiply bf16 numbers (it has no AVX-512 BF16 and no AMX): "
+            "training takes ten times as long or more; leave --precision out",
+            style="yellow",
+            highlight=False,
+        )
     return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
+
+
+def _processor_multiplies_bf16() -> bool:
+    """Say whether bf16 is faster than fp32 on this processor, rather than emulated by it."""
+    can = torch.cpu.get_capabilities()
+    return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _validation_interval(

@@ -17,7 +17,7 @@ from medseg.errors import MedsegError
 from medseg.losses import DeepSupervision, DiceCE
 from medseg.networks import UNetClassic
 from medseg.training import FitResult, SegmentationModule, fit
-from medseg.training.fit import _validation_interval
+from medseg.training.fit import _precision, _validation_interval
 from medseg.training.schedule import CLOCKS
 from medseg.transforms import AUGMENTATIONS, PatchSampler, PatchSource
 
@@ -320,3 +320,22 @@ def test_with_a_processor_budget_validations_come_as_often_as_it_plans(monkeypat
     # Two images of a second each: a fifth of 50 s are five validations, one each 10 s of ours.
     assert _validation_interval(judged, data(), 50, "cpu").total_seconds() == pytest.approx(30)
     assert _validation_interval(judged, data(), 150, "wall").total_seconds() == pytest.approx(30)
+
+
+@pytest.mark.parametrize(
+    ("able", "wanted", "used", "warns"),
+    [
+        ({"avx512_bf16": True}, "auto", "bf16-mixed", False),
+        ({"amx_bf16": True}, "bf16", "bf16-mixed", False),
+        ({"avx2": True, "avx512_bf16": False}, "auto", "32-true", False),
+        ({"avx2": True}, "bf16", "bf16-mixed", True),
+    ],
+)
+def test_a_processor_trains_in_bf16_only_where_it_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], wanted: str, used: str, warns: bool
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    said = io.StringIO()
+
+    assert _precision(wanted, "cpu", Console(file=said)) == used
+    assert ("takes ten times as long" in " ".join(said.getvalue().split())) == warns
