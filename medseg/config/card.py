@@ -90,12 +90,15 @@ class Card(Section):
     def reading(self) -> Reading:
         """Return how the files are to be understood."""
         size = self.pixel_size
+        written = self.label_map().written
+        written.pop("background")
         return Reading(
             channels=self.channels,
             axes=self.axes,
             label_axes=self.label_axes,
             spacing=array_order([length.value for length in size]) if size else None,
             unit=Unit(size[0].unit) if size else None,
+            numbers=written if self.kind == "semantic" else None,
         )
 
 

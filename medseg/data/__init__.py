@@ -3,6 +3,7 @@
 ``medseg.data.module`` needs torch and is imported by whoever trains; the rest is light.
 """
 
+from medseg.data import dicom  # noqa: F401 (a layout)
 from medseg.data.cases import Case, LabelMap, ObjectMap, Reading, group_of
 from medseg.data.digests import file_digests
 from medseg.data.folds import folds, thinned

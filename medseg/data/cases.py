@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medseg.data.channels import pick_channels
 from medseg.errors import MedsegError
 from medseg.geometry import Unit
-from medseg.images import Image, read_image, read_labels
+from medseg.images import Image, kind_of_labels, read_image, read_labels
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Reading:
         spacing: Pixel size in array order, for files that carry none.
         unit: Unit of ``spacing``.
         nonfinite: What to do with NaN and infinite voxels of images.
+        numbers: File value of each structure, where files have names instead (RTSTRUCT, DICOM
+            SEG); None where each object has a number of its own.
     """
 
     channels: tuple[str, ...]
@@ -52,6 +54,7 @@ class Reading:
     spacing: tuple[float, ...] | None = None
     unit: Unit | None = None
     nonfinite: Literal["refuse", "keep"] = "refuse"
+    numbers: Mapping[str, int] | None = None
 
     def image(self, case: Case) -> Image:
         """Read a case's image with all its channels.
@@ -95,13 +98,25 @@ class Reading:
         Raises:
             MedsegError: There is none, or it is unreadable or not a label image.
         """
+        of_dicom = case.labels is not None and kind_of_labels(case.labels) is not None
+        return self._labels(case, self.image(case) if of_dicom else None)
+
+    def _labels(self, case: Case, image: Image | None) -> Image:
         if case.labels is None:
             raise MedsegError(f"{case.name}: there is no label file for it")
-        return read_labels(case.labels, axes=self.label_axes, spacing=self.spacing, unit=self.unit)
+        return read_labels(
+            case.labels,
+            axes=self.label_axes,
+            spacing=self.spacing,
+            unit=self.unit,
+            image=image,
+            numbers=self.numbers,
+        )
 
     def pair(self, case: Case) -> tuple[Image, Image]:
         """Read image and reference, and check that they lie on one grid."""
-        image, labels = self.image(case), self.labels(case)
+        image = self.image(case)
+        labels = self._labels(case, image)
         check_one_grid(case.name, image, labels, what="the labels lie")
         return image, labels
 

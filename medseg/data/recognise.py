@@ -1,7 +1,8 @@
 """Which layout a folder has, by the names in it.
 
-Each recogniser looks for one layout and says what it saw. Nothing is read but names and the lists
-that stand beside the images (``dataset.json``, ``cases.csv``).
+Each recogniser looks for one layout and says what it saw. Nothing is read but names, the lists
+that stand beside the images (``dataset.json``, ``cases.csv``), and what DICOM files say of
+themselves.
 """
 
 import csv
@@ -12,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medseg.data.dicom import DICOM_LABELS, NOT_IMAGES
 from medseg.data.layouts import PARTS
 from medseg.errors import MedsegError
-from medseg.images import image_name, is_image_file, zarr_root
+from medseg.images import dicom_files, image_name, is_image_file, names_in, zarr_root
 
 _IMAGES = re.compile(r"(images?|imgs?|raws?|x|inputs?|originals?|scans?|volumes?)(Tr)?$", re.I)
 _LABELS = re.compile(r"label|mask|seg|truth|annot|target|manual|outline|^gt|^y$", re.I)
@@ -35,6 +37,7 @@ class Recognised:
         settings: Those of the layout.
         seen: What speaks for it, for a person to read.
         stated: Settings of the dataset card that a list beside the images states.
+        source: Where these are from.
     """
 
     root: Path
@@ -42,6 +45,7 @@ class Recognised:
     settings: dict[str, Any]
     seen: str
     stated: dict[str, Any] = field(default_factory=dict)
+    source: str = "from dataset.json"
 
     @property
     def text(self) -> str:
@@ -199,8 +203,40 @@ def _one_folder(root: Path) -> Iterator[Recognised]:
     yield Recognised(root, name, settings, seen)
 
 
+def _ome_zarr(root: Path) -> Iterator[Recognised]:
+    images = [f for f in _folders(root) if zarr_root(f) == f]
+    named = [
+        {f.name for f in _folders(i / "labels")} if (i / "labels").is_dir() else set()
+        for i in images
+    ]
+    for name in sorted(set[str]().union(*named)):
+        count = sum(name in names for names in named)
+        if count == len(images):
+            seen = f"{count} OME-Zarr, each with labels/{name}"
+            yield Recognised(root, "ome_zarr", {"labels": name}, seen)
+
+
+def _dicom(root: Path) -> Iterator[Recognised]:
+    found = [files for f in _folders(root) if (files := dicom_files(f))]
+    kinds = sorted({file.kind for files in found for file in files} - set(NOT_IMAGES))
+    drawn = [[f for f in files if f.kind in DICOM_LABELS] for files in found]
+    if not drawn or not all(drawn) or len(kinds) != 1 or (len(drawn) == 1 and len(drawn[0]) > 1):
+        return
+    names = [list(names_in(files[0].path)) for files in drawn]
+    common = [name for name in names[0] if all(name in others for others in names)]
+    labels = {"background": 0, **{name: i for i, name in enumerate(common, start=1)}}
+    what = " and ".join(sorted({f.kind for files in drawn for f in files}))
+    seen = f"{len(found)} folders, each with a {kinds[0]} series and its {what}"
+    left_out = sorted(set().union(*names) - set(common))
+    if left_out:
+        seen += f"; not in all of them, so left out: {', '.join(left_out[:6])}"
+    stated = {"kind": "semantic", "channels": (kinds[0].lower(),), "labels": labels}
+    yield Recognised(root, "dicom", {}, seen, stated, f"from the names in the {what} files")
+
+
 _RECOGNISERS: tuple[Recogniser, ...] = (
-    *(_csv, _decathlon, _nnunet, _dsb2018, _ctc, _parts, _two_folders, _one_folder),
+    *(_csv, _decathlon, _nnunet, _dsb2018, _ctc, _parts, _ome_zarr, _two_folders, _one_folder),
+    _dicom,
 )
 
 

@@ -1,7 +1,7 @@
 """What some files of a data set say of themselves: axes, channels, pixel size, label values."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,7 @@ def survey(
     label_axes: str | None = None,
     spacing: tuple[float, ...] | None = None,
     unit: Unit | None = None,
+    numbers: Mapping[str, int] | None = None,
 ) -> Surveyed:
     """Read up to twelve cases, spread evenly over all.
 
@@ -79,6 +80,7 @@ def survey(
         label_axes: Of the label files, likewise.
         spacing: Pixel size in array order, for files that carry none.
         unit: Of ``spacing``.
+        numbers: Number of each structure, for label files that name them.
 
     Raises:
         MedsegError: No case has labels, a file cannot be read, or the cases differ in what they
@@ -98,7 +100,14 @@ def survey(
         grids.append(images[0].grid)
         counts[case.name] = sum(len(image.channels_first) for image in images)
         names.add(tuple(name for image in images for name in image.channels))
-        labels = read_labels(case.labels or "", axes=label_axes, spacing=spacing, unit=unit)
+        labels = read_labels(
+            case.labels or "",
+            axes=label_axes,
+            spacing=spacing,
+            unit=unit,
+            image=images[0],
+            numbers=numbers,
+        )
         check_one_grid(case.name, images[0], labels, what="the labels lie")
         found, sizes = np.unique(labels.array, return_counts=True)
         values.update(dict(zip(found.tolist(), sizes.tolist(), strict=True)))

@@ -28,6 +28,9 @@ class Objects:
         ids: Value of each object in the label file.
         classes: Structure of each object.
         scores: Mean probability of its structure over each object, 0 to 1; None if not known.
+        source: File or folder of the image; None if not known.
+        model: Name of the model that found them.
+        version: Version of what found them.
     """
 
     case: str
@@ -36,6 +39,9 @@ class Objects:
     ids: tuple[int, ...]
     classes: tuple[str, ...]
     scores: tuple[float, ...] | None = None
+    source: Path | None = None
+    model: str = ""
+    version: str = ""
 
     @classmethod
     def of(

@@ -5,6 +5,15 @@ Importing a format's file registers its suffixes; see ``formats.py`` for how to 
 
 from medseg.images import itk, microscopes, nifti, ome_zarr, raster, tiff  # noqa: F401 (they fill the table of formats)
 from medseg.images.arrange import AxesError
+from medseg.images.dicom import series_files
+from medseg.images.dicom_labels import (
+    DicomFile,
+    dicom_files,
+    kind_of_labels,
+    library,
+    names_in,
+    read_dicom_labels,
+)
 from medseg.images.formats import (
     READERS,
     WRITERS,
@@ -24,14 +33,21 @@ __all__ = [
     "READERS",
     "WRITERS",
     "AxesError",
+    "DicomFile",
     "Image",
+    "dicom_files",
     "image_name",
     "image_suffix",
     "is_image_file",
+    "kind_of_labels",
+    "library",
+    "names_in",
     "ome_zarr_level",
+    "read_dicom_labels",
     "read_image",
     "read_labels",
     "reader",
+    "series_files",
     "write_image",
     "write_labels",
     "write_ome_zarr_labels",

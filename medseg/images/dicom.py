@@ -21,6 +21,7 @@ from medseg.images.orient import LPS, oriented_grid
 from medseg.images.trust import check_present, check_size, decoding
 
 _SERIES, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
+_FRAME_OF_REFERENCE = "0020|0052"
 _PIXEL_SPACING, _THICKNESS, _FRAMES, _KIND = "0028|0030", "0018|0050", "0028|0008", "0008|0060"
 
 _NO_SLICE = (
@@ -34,11 +35,17 @@ class _Slice:
 
     path: Path
     series: str
+    frame_of_reference: str
     position: NDArray[np.float64]
     axes: NDArray[np.float64]
     spacing: tuple[float, float]
     thickness: float
     size: tuple[int, int]
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """Unit vector along which slices are stacked, LPS+."""
+        return np.cross(self.axes[0], self.axes[1])
 
 
 def read_series(folder: Path, stated: Stated) -> Image:
@@ -48,12 +55,9 @@ def read_series(folder: Path, stated: Stated) -> Image:
         MedsegError: Files are broken or of several series, or slices are missing, doubled,
             unevenly spaced or tilted; the message has the files and the distances.
     """
-    slices = [_slice(path) for path in _files(folder)]
-    _check_one_series(folder, slices)
+    slices = _ordered(folder)
     first = slices[0]
-    _check_same(slices)
-    normal = np.cross(first.axes[0], first.axes[1])
-    slices = sorted(slices, key=lambda s: float(s.position @ normal))
+    normal = first.normal
     depth = _depth(folder, slices, normal)
     shape = (len(slices), first.size[1], first.size[0])
     check_size(folder, shape, 8)
@@ -67,7 +71,25 @@ def read_series(folder: Path, stated: Stated) -> Image:
         direction,
         Unit.MM,
     )
-    return Image(voxels, grid, axes, metadata={"series": first.series})
+    metadata = {"series": first.series, "frame_of_reference": first.frame_of_reference}
+    return Image(voxels, grid, axes, metadata=metadata)
+
+
+def series_files(folder: Path) -> list[Path]:
+    """Return the files of the one series in a folder, in the order of :func:`read_series`.
+
+    Raises:
+        MedsegError: Files are broken, of several series, or not on one grid.
+    """
+    return [one.path for one in _ordered(folder)]
+
+
+def _ordered(folder: Path) -> list[_Slice]:
+    slices = [_slice(path) for path in _files(folder)]
+    _check_one_series(folder, slices)
+    _check_same(slices)
+    normal = slices[0].normal
+    return sorted(slices, key=lambda s: float(s.position @ normal))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -112,6 +134,7 @@ def _slice(path: Path) -> _Slice:
     return _Slice(
         path,
         tags.get(_SERIES, "none"),
+        tags.get(_FRAME_OF_REFERENCE, ""),
         _numbers(path, tags, _POSITION, "ImagePositionPatient", 3),
         axes,
         (float(columns), float(rows)),

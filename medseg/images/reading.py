@@ -1,5 +1,6 @@
 """Reading an image or a label image, whatever its format."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
 from medseg.images.dicom import read_series
+from medseg.images.dicom_labels import kind_of_labels, read_dicom_labels
 from medseg.images.formats import Stated, reader_of, zarr_root
 from medseg.images.image import Image
 from medseg.images.masks import holds_masks, merge_masks
@@ -57,13 +59,25 @@ def read_labels(
     axes: str | None = None,
     spacing: tuple[float, ...] | None = None,
     unit: Unit | None = None,
+    image: Image | None = None,
+    numbers: Mapping[str, int] | None = None,
 ) -> Image:
     """Read a label image: one whole number a voxel, 0 the background.
 
-    A folder of mask files is read as well, each mask an object with a number of its own.
+    A folder of mask files is read as well, each mask an object with a number of its own; and an
+    RTSTRUCT or DICOM SEG, if ``image`` is given.
 
-    Arguments are those of :func:`read_image`. Whole numbers stored as decimals are accepted, and
-    colour files whose channels repeat each other.
+    Whole numbers stored as decimals are accepted, and colour files whose channels repeat each
+    other.
+
+    Args:
+        path: The file or folder.
+        axes: As in :func:`read_image`.
+        spacing: As in :func:`read_image`.
+        unit: As in :func:`read_image`.
+        image: What the labels were drawn on, which an RTSTRUCT or DICOM SEG only refers to.
+        numbers: Which structures of such a file to read, and what numbers they get; None reads
+            all, numbered as in the file.
 
     Returns:
         The labels as YX or ZYX in the narrowest of uint8, uint16, uint32.
@@ -72,11 +86,19 @@ def read_labels(
         MedsegError: As :func:`read_image`, or the values are no labels; they are listed.
     """
     path = Path(path)
-    if holds_masks(path):
-        image = merge_masks(path, lambda file: _read_mask(file, axes, spacing, unit))
+    kind = kind_of_labels(path)
+    if kind is not None and image is None:
+        raise MedsegError(
+            f"{path}: a DICOM {kind} says where things are, not on which voxels: it is read "
+            f"together with the image that it was drawn on"
+        )
+    if kind is not None and image is not None:
+        read = read_dicom_labels(path, image, numbers)
+    elif holds_masks(path):
+        read = merge_masks(path, lambda file: _read_mask(file, axes, spacing, unit))
     else:
-        image = _read(path, Stated(axes, labels=True), spacing, unit)
-    array = _one_channel(path, image)
+        read = _read(path, Stated(axes, labels=True), spacing, unit)
+    array = _one_channel(path, read)
     _check_whole(path, array)
     lowest, highest = (int(array.min()), int(array.max()))
     if lowest < 0 or highest >= 2**32:
@@ -87,7 +109,7 @@ def read_labels(
             f"  give these voxels another label in the program that wrote the file"
         )
     small = array.astype(narrowest(highest), copy=False)
-    return replace(image, array=small, axes=image.axes.removeprefix("C"), channels=())
+    return replace(read, array=small, axes=read.axes.removeprefix("C"), channels=())
 
 
 def _read_mask(

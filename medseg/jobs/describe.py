@@ -15,7 +15,6 @@ from medseg.jobs.questions import UNKNOWN, Interview, Question
 Setting = tuple[str, Any, str]
 _KINDS = ("semantic", "instance")
 _STATED = "as stated"
-_LISTED = "from dataset.json"
 
 
 def describe(
@@ -88,7 +87,7 @@ def _channels(found: Recognised, surveyed: Surveyed, interview: Interview) -> Se
         if set(names) <= set(surveyed.named):
             return ("channels", names, why)  # some of those that the files name
     elif "channels" in found.stated:
-        names, why = list(found.stated["channels"]), _LISTED
+        names, why = list(found.stated["channels"]), found.source
     elif surveyed.named:
         names, why = list(surveyed.named), "from the files"
     else:
@@ -106,7 +105,7 @@ def _axes(found: Recognised, interview: Interview) -> list[Setting]:
     stated = interview.answers.axes or found.stated.get("axes")
     if stated is None:
         return []
-    why = _STATED if interview.answers.axes else f"{_LISTED}: several channels in one file"
+    why = _STATED if interview.answers.axes else f"{found.source}: several channels in one file"
     settings: list[Setting] = [("axes", stated, why)]
     if "C" in stated:
         settings.append(("label_axes", stated.replace("C", ""), ""))
@@ -154,9 +153,9 @@ def _objects(found: Recognised, surveyed: Surveyed, interview: Interview) -> lis
 def _classes(found: Recognised, surveyed: Surveyed, interview: Interview) -> list[Setting]:
     stated = interview.answers.labels
     if stated is None and "labels" in found.stated:
-        settings: list[Setting] = [("labels", found.stated["labels"], _LISTED)]
+        settings: list[Setting] = [("labels", found.stated["labels"], found.source)]
         ignored = found.stated.get("ignore")
-        return settings if ignored is None else [*settings, ("ignore", ignored, _LISTED)]
+        return settings if ignored is None else [*settings, ("ignore", ignored, found.source)]
     values = sorted(surveyed.values)
     example = ",".join(
         f"{f'name{i}' if i else 'background'}={value}" for i, value in enumerate(values[:4])
@@ -167,6 +166,17 @@ def _classes(found: Recognised, surveyed: Surveyed, interview: Interview) -> lis
         example,
     )
     return _parse_labels(interview.answer(stated, question))
+
+
+def numbers_of(found: Recognised, interview: Interview) -> dict[str, int] | None:
+    """Return the number of each structure, for files that name them; None where nothing does."""
+    stated = interview.answers.labels
+    if stated is not None and "=" in stated:
+        labels = dict(_parse_labels(stated)[0][1])
+    else:
+        labels = dict(found.stated.get("labels", {}))
+    labels.pop("background", None)
+    return {name: v for name, v in labels.items() if isinstance(v, int)} or None
 
 
 def _parse_labels(text: str) -> list[Setting]:

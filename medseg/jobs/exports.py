@@ -1,6 +1,7 @@
 """Exports of a prediction: which ones are asked for, and of what."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def need_scores(names: Sequence[str]) -> bool:
 
 
 def objects_of(
-    case: str,
+    case: Case,
     spec: ModelSpec,
     labels: NDArray[np.integer[Any]],
     grid: Grid,
@@ -49,18 +50,17 @@ def objects_of(
         scores: Of the network, (outputs, *spatial); None if nobody needs them.
     """
     (_, background), *structures = spec.structures.items()
+    classes: str | dict[int, str]
     if spec.objects is not None:
-        ((name, _),) = structures
+        ((classes, _),) = structures
         sure = None if scores is None else 1 - scores[0]  # the first output is the background
-        return Objects.of(case, labels, grid, classes=name, probability=sure)
-    return Objects.of(
-        case,
-        labels,
-        grid,
-        classes={value: name for name, value in structures},
-        background=background,
-        probability=None if scores is None else scores.max(0),
+    else:
+        classes = {value: name for name, value in structures}
+        sure = None if scores is None else scores.max(0)
+    found = Objects.of(
+        case.name, labels, grid, classes=classes, background=background, probability=sure
     )
+    return replace(found, source=case.images[0], model=spec.name, version=__version__)
 
 
 def check_zarr(cases: Sequence[Case], name: str) -> None:

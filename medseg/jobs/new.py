@@ -11,12 +11,13 @@ from rich.console import Console
 
 from medseg.config import Card, cases_of, commented_yaml, parsed, read_value, write_new
 from medseg.data import Case, find_cases
+from medseg.data.dicom import DICOM_LABELS, NOT_IMAGES
 from medseg.data.layouts import LAYOUTS
 from medseg.data.recognise import Recognised, recognise
 from medseg.data.survey import Surveyed, survey
 from medseg.errors import MedsegError
-from medseg.images import AxesError
-from medseg.jobs.describe import Setting, describe, spacing_of
+from medseg.images import AxesError, dicom_files
+from medseg.jobs.describe import Setting, describe, numbers_of, spacing_of
 from medseg.jobs.divide import divide
 from medseg.jobs.plan import job_text, planned, show_settings
 from medseg.jobs.questions import Interview, Question
@@ -133,6 +134,7 @@ def _layout(folder: Path, interview: Interview) -> Recognised:
             f"  known layouts: {', '.join(LAYOUTS)}; name one: --layout "
             f"paired_folders:images=photos,labels=drawn\n"
             f"  or list the files in a table cases.csv with the columns case, image, label"
+            f"{_dicom_hint(folder)}"
         )
     listed = "".join(f"\n  {one.text}\n    {one.seen}" for one in found)
     question = Question(
@@ -145,6 +147,19 @@ def _layout(folder: Path, interview: Interview) -> Recognised:
     wanted = {key: read_value(value) for key, value in pairs}
     fits = [one for one in found if one.layout == name and wanted.items() <= one.settings.items()]
     return fits[0] if len(fits) == 1 else Recognised(folder, name, wanted, "as stated")
+
+
+def _dicom_hint(folder: Path) -> str:
+    files = dicom_files(folder)
+    if not files:
+        return ""
+    series = len({file.path.parent for file in files if file.kind not in NOT_IMAGES})
+    drawn = sum(file.kind in DICOM_LABELS for file in files)
+    return (
+        f"\n  there are {len(files)} DICOM files in it: {series} folders of images, {drawn} "
+        f"RTSTRUCT or SEG; the dicom layout takes a folder for each case, with one series and its "
+        f"RTSTRUCT or SEG somewhere in it"
+    )
 
 
 def _cases(found: Recognised) -> list[Case]:
@@ -168,6 +183,7 @@ def _surveyed(
             label_axes=axes and axes.replace("C", ""),
             spacing=spacing,
             unit=unit,
+            numbers=numbers_of(found, interview),
         )
     except AxesError as error:
         if axes:

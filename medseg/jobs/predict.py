@@ -191,7 +191,7 @@ def predict_cases(
             file = _label_file(case, output)
             write_labels(file, labels, image)
             if write:
-                objects = objects_of(case.name, model.spec, labels, image.grid, scores)
+                objects = objects_of(case, model.spec, labels, image.grid, scores)
                 exported[case.name] = [export(name, objects, output) for name in write]
             if zarr_labels:
                 inside = write_into_zarr(case, zarr_labels, labels, model.spec)

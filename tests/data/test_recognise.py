@@ -110,6 +110,13 @@ def test_two_folders_of_labels_are_two_candidates(tmp_path):
     assert [one.settings["labels"] for one in recognise(tmp_path)] == ["labels_ann", "labels_ben"]
 
 
+def test_zarr_with_labels_inside_are_recognised_by_labels_that_all_of_them_have(tmp_path):
+    touch(tmp_path, "a.zarr/labels/nuclei/x", "a.zarr/labels/cells/x", "b.zarr/labels/cells/x")
+
+    (found,) = recognise(tmp_path)
+    assert found.text == "ome_zarr:labels=cells"
+
+
 def test_images_alone_are_no_data_set(tmp_path):
     assert recognise(touch(tmp_path, "a.tif", "b.tif", "notes.txt")) == []
     assert recognise(touch(tmp_path / "x", "images/a.tif", "previews/a.tif")) == []

@@ -161,7 +161,7 @@ def test_classes_are_exported_under_their_names_whatever_the_background_is_calle
     assert table[["id", "class", "pixels"]].values.tolist() == [[0, "disc", 1], [3, "rim", 2]]
 
 
-@pytest.mark.parametrize("name", list(EXPORTS))
+@pytest.mark.parametrize("name", sorted(set(EXPORTS) - {"dicomseg"}))  # which needs a series
 @pytest.mark.parametrize("shape", [(4, 5), (2, 4, 5)])
 def test_an_image_without_objects_gives_a_file_without_objects(name, shape, tmp_path):
     empty = objects_of(np.zeros(shape, np.uint8), (1.0,) * len(shape))
