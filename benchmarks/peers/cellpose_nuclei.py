@@ -21,7 +21,7 @@ RECIPE: dict[str, Any] = {"learning_rate": 0.2, "weight_decay": 1e-5, "SGD": Tru
 GREY = [0, 0]
 EPOCHS = 500  # of its command line
 FEWEST_OBJECTS = 5  # in a training image; its default
-WARMING, TIMED = 2, 8  # steps
+WARMING, TIMED = 1, 4  # steps
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ def main() -> None:
             "patch": list(config.train_patch_size),
             "batch": config.train_batch_size,
             "weights": model.keras_model.count_params(),
-            "thresholds": chosen._asdict(),
+            "thresholds": {name: float(value) for name, value in chosen.items()},
         },
     }
     run.changed("the budget ends the training, not 400 epochs of 100 steps")
