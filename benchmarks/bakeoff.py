@@ -40,7 +40,7 @@ def run(jobs: list[Path], runs: Path) -> None:
         began = time.monotonic()
         command = [
             *("medseg", "train", str(job), "--json", "--register", "", "--device", "cpu"),
-            *("--time-budget", BUDGET, "--budget-clock", "cpu", "--precision", "bf16"),
+            *("--time-budget", BUDGET, "--budget-clock", "cpu"),
             *("--runs", str(runs), "--tracking-uri", f"sqlite:///{runs.resolve()}/{job.stem}.db"),
         ]
         one_core = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -237,7 +237,7 @@ _HEAD = """# Bake-off: every network, the same job, the same time
 
 `python benchmarks/bakeoff.py`; the jobs are `configs/train/bakeoff/*.yaml`, alike but for the
 network, which has its small preset. Each had {budget} of processor time on one core for training
-and validation, whatever it needed for a step ({machine}, torch {torch}; training in bf16,
+and validation, whatever it needed for a step ({machine}, torch {torch}; bf16 where it can,
 scores from fp32). Brackets are 95 % intervals over persons, or over slices: those are neighbours
 in one stack, and say nothing of other tissue. `MB a step` is the peak of a training step above
 what the process held before; `an image` is one test slice or volume, in fp32.

@@ -9,7 +9,6 @@ first, on a network that is thrown away.
 """
 
 import math
-import time
 from typing import Any
 
 import folders
@@ -48,7 +47,7 @@ def main() -> None:
     how = {"channels": GREY, "save_path": given.out, **RECIPE}
 
     def seconds(steps: int) -> float:
-        began = time.monotonic()
+        before = run.used
         train.train_seg(
             network().net,
             seen,
@@ -58,7 +57,7 @@ def main() -> None:
             model_name="timed",
             **how,
         )
-        return time.monotonic() - began
+        return (run.used - before) * run.budget
 
     step = (seconds(WARMING + TIMED) - seconds(WARMING)) / TIMED
     used = [flow for flow in drawn if len(np.unique(flow[0])) > FEWEST_OBJECTS]

@@ -23,6 +23,7 @@ def main() -> None:
     run.now("rest")
     trained = medseg(
         *("train", str(given.job), "--time-budget", f"{given.budget:g}s", "--device", "cpu"),
+        *("--budget-clock", given.clock),
         *("--runs", str(given.out / "runs"), "--register", ""),
         *("--tracking-uri", f"sqlite:///{given.out}/mlflow.db"),
     )

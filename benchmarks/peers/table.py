@@ -126,11 +126,12 @@ def changes(runs: Sequence[dict[str, Any]]) -> str:
 
 def facts(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the budget and the cores, which all runs must share."""
-    shared = {(run["budget_s"], run["cores"]) for run in runs}
+    shared = {(run["budget_s"], run["clock"], run["cores"]) for run in runs}
     if len(shared) > 1:
         raise SystemExit(f"the runs differ in budget or cores: {sorted(shared)}")
-    ((budget, cores),) = shared
-    return {"budget": f"{budget:g}", "cores": str(cores)}
+    ((budget, clock, cores),) = shared
+    kind = {"wall": "wall time", "cpu": "processor time"}[clock]
+    return {"budget": f"{budget:g} s of {kind}", "cores": str(cores)}
 
 
 def named(run: dict[str, Any]) -> str:
@@ -145,7 +146,7 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 HEAD = """# medseg and its peers: {name}
 
 `benchmarks/peers`, job `{job}`: the same training, validation and test cases ({cases}) for all,
-{budget} s of wall time for training on {cores} cores, no pretrained weights; scored by
+{budget} for training on {cores} core(s), no pretrained weights; scored by
 `medseg evaluate`. Brackets are 95 % intervals. A case without a prediction counts as the worst.
 """
 
