@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from medseg.config.reading import Section, checked, read_yaml
 from medseg.config.values import PartSettings, SizeText, array_order, known_to
 from medseg.data.cases import Case, LabelMap, ObjectMap, Reading, group_of
-from medseg.data.layouts import LAYOUTS, find_cases
+from medseg.data.layouts import LAYOUTS, UnpairedError, find_cases
 from medseg.data.split import SPLITS
 from medseg.errors import MedsegError
 from medseg.geometry import Unit
@@ -141,23 +143,25 @@ def cases_of(card: Card, card_file: Path, data_root: Path | None) -> list[Case]:
     """Return the cases of a data set with their groups.
 
     Raises:
-        MedsegError: Files are missing or have no partner, or a name does not tell its group.
+        MedsegError: Files are missing, or a name does not tell its group.
+        UnpairedError: Files have no partner; holds the cases that are whole.
     """
     root = card_root(card, card_file, data_root)
     settings: dict[str, Any] = card.layout.settings
     try:
-        cases = find_cases(root, card.layout.name, settings)
-        if card.groups is None:
-            return cases
-        rule = card.groups
-        return [
-            Case(
-                case.name,
-                case.images,
-                case.labels,
-                group_of(case.name, pattern=rule.pattern, consecutive=rule.consecutive),
-            )
-            for case in cases
-        ]
+        return _grouped(card, find_cases(root, card.layout.name, settings))
+    except UnpairedError as error:
+        raise UnpairedError(str(error), _grouped(card, error.paired)) from None
     except ValueError as error:
         raise MedsegError(f"{card_file}: {error}") from None
+
+
+def _grouped(card: Card, cases: Sequence[Case]) -> list[Case]:
+    """Return the cases with the groups that the card's rule finds in their names."""
+    if card.groups is None:
+        return list(cases)
+    rule = card.groups
+    return [
+        replace(case, group=group_of(case.name, pattern=rule.pattern, consecutive=rule.consecutive))
+        for case in cases
+    ]

@@ -7,7 +7,7 @@ from medseg.data import dicom  # noqa: F401 (a layout)
 from medseg.data.cases import Case, LabelMap, ObjectMap, Reading, group_of
 from medseg.data.digests import file_digests
 from medseg.data.folds import folds, thinned
-from medseg.data.layouts import LAYOUTS, find_cases
+from medseg.data.layouts import LAYOUTS, UnpairedError, find_cases
 from medseg.data.split import SPLITS, Split
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "ObjectMap",
     "Reading",
     "Split",
+    "UnpairedError",
     "file_digests",
     "find_cases",
     "folds",

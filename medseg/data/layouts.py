@@ -7,7 +7,7 @@ the dataset card. A file without its partner is an error that names it.
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,19 @@ PARTS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+
+class UnpairedError(MedsegError):
+    """Some files have no partner.
+
+    Args:
+        message: Names them.
+        paired: The cases that have all their files.
+    """
+
+    def __init__(self, message: str, paired: Sequence[Case]) -> None:
+        super().__init__(message)
+        self.paired = tuple(paired)
 
 
 def inside(root: Path, relative: str | Path) -> Path:
@@ -65,13 +78,8 @@ def paired_folders(
     if labels is None:
         return [Case(name, (file,), None, name) for name, file in image_files.items()]
     label_files = _by_name(_folder(root, labels), label_suffix, (image_suffix, *leave_out))
-    missing = sorted(set(image_files) - set(label_files))
-    if missing:
-        raise MedsegError(_alone("images without a label file", missing, root / labels))
-    orphans = sorted(set(label_files) - set(image_files))
-    if orphans:
-        raise MedsegError(_alone("label files without an image", orphans, root / images))
-    return [Case(name, (file,), label_files[name], name) for name, file in image_files.items()]
+    of_cases = {name: (file,) for name, file in image_files.items()}
+    return _paired(of_cases, label_files, root / images, root / labels)
 
 
 @LAYOUTS.register("cellpose")
@@ -131,13 +139,16 @@ def parts_of_a_split(
     """
     cases = []
     for part in parts:
-        found = paired_folders(
-            _folder(root, part),
-            images=images,
-            labels=labels,
-            image_suffix=image_suffix,
-            label_suffix=label_suffix,
-        )
+        try:
+            found = paired_folders(
+                _folder(root, part),
+                images=images,
+                labels=labels,
+                image_suffix=image_suffix,
+                label_suffix=label_suffix,
+            )
+        except UnpairedError as error:  # the cases of the other parts are not known yet
+            raise MedsegError(str(error)) from None
         for case in found:
             name = f"{part}_{case.name}"
             cases.append(replace(case, name=name, group=name))
@@ -209,20 +220,11 @@ def nnunet(
         if not case or not number.isdecimal():
             raise MedsegError(f"{file}: nnU-Net's names end in a channel number: {name}_0000")
         found.setdefault(case, {})[int(number)] = file
-    label_files = _by_name(_folder(root, labels))
-    missing = sorted(set(found) - set(label_files))
-    if missing:
-        raise MedsegError(_alone("images without a label file", missing, root / labels))
-    orphans = sorted(set(label_files) - set(found))
-    if orphans:
-        raise MedsegError(_alone("label files without an image", orphans, root / images))
     for case, files in found.items():
         if sorted(files) != list(range(channels)):
             raise MedsegError(f"{case}: has channels {sorted(files)}, not 0 to {channels - 1}")
-    return [
-        Case(case, tuple(files[i] for i in range(channels)), label_files[case], case)
-        for case, files in sorted(found.items())
-    ]
+    of_cases = {case: tuple(files[i] for i in range(channels)) for case, files in found.items()}
+    return _paired(of_cases, _by_name(_folder(root, labels)), root / images, root / labels)
 
 
 @LAYOUTS.register("ome_zarr")
@@ -385,6 +387,30 @@ def _existing(cases: list[Case], source: Path) -> list[Case]:
         for file in (*case.images, *([case.labels] if case.labels else [])):
             if not file.exists():
                 raise MedsegError(f"{source}: lists {file} for case {case.name}, which is missing")
+    return cases
+
+
+def _paired(
+    images: Mapping[str, tuple[Path, ...]],
+    labels: Mapping[str, Path],
+    image_folder: Path,
+    label_folder: Path,
+) -> list[Case]:
+    """Return the cases that have images and labels of one name.
+
+    Raises:
+        UnpairedError: Some have only one of them; names all.
+    """
+    cases = [
+        Case(name, images[name], labels[name], name) for name in sorted(images.keys() & labels)
+    ]
+    told = []
+    if missing := sorted(images.keys() - labels.keys()):
+        told.append(_alone("images without a label file", missing, label_folder))
+    if orphans := sorted(labels.keys() - images.keys()):
+        told.append(_alone("label files without an image", orphans, image_folder))
+    if told:
+        raise UnpairedError("\n".join(told), cases)
     return cases
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from medseg.config import Card, TrainJob, cases_of, read_card, read_job, split_settings
-from medseg.data import SPLITS, Case, Split
+from medseg.data import SPLITS, Case, Split, UnpairedError
 from medseg.doctor import (
     CaseFacts,
     DataFacts,
@@ -87,8 +87,11 @@ def check(
     """
     card = read_card(card_file)
     job = None if job_file is None else _job_on(card_file, job_file)
+    alone: list[Finding] = []
     try:
         cases = cases_of(card, card_file, data_root)
+    except UnpairedError as error:
+        alone, cases = [finding_of(error, "files")], list(error.paired)
     except MedsegError as error:
         return _reported(Checked(card.name, {}, (finding_of(error, "files"),), report))
     split, refused = _split_of(card, job, cases)
@@ -110,7 +113,7 @@ def check(
         grouped=card.groups is not None,
         split=split,
     )
-    found = [*refused, *diagnose(data)]
+    found = [*alone, *refused, *diagnose(data)]
     facts, expected = _facts(card, examined), None
     if job is not None and job_file is not None:
         from medseg.jobs.forecast import forecast

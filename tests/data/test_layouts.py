@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.data import find_cases
+from medseg.data import UnpairedError, find_cases
 from medseg.errors import MedsegError
 
 
@@ -54,6 +54,16 @@ def test_an_image_without_labels_is_named(tmp_path):
 
     with pytest.raises(MedsegError, match=r"images without a label file: b\n.*labels"):
         find_cases(tmp_path, "paired_folders", {})
+
+
+def test_all_that_have_no_partner_are_named_and_the_whole_cases_go_on(tmp_path):
+    touch(tmp_path, "images/a.tif", "images/b.tif", "labels/a.tif", "labels/c.tif")
+
+    with pytest.raises(
+        UnpairedError, match=r"without a label file: b\n[\s\S]*without an image: c"
+    ) as told:
+        find_cases(tmp_path, "paired_folders", {})
+    assert [case.name for case in told.value.paired] == ["a"]
 
 
 def test_labels_without_an_image_are_named(tmp_path):
