@@ -18,6 +18,7 @@ from rich.console import Console
 from medseg import __version__
 from medseg.errors import MedsegError
 from medseg.geometry import Length
+from medseg.signals import Stop, stoppable
 from medseg.tracking.store import prepare_environment
 
 if TYPE_CHECKING:
@@ -239,6 +240,9 @@ def _setup(
             min=0, max=1, help="Part of the free memory for prepared cases; others stay on disk."
         ),
     ] = 0.5,
+    checkpoint_every: Annotated[
+        str, typer.Option(help="Time between checkpoints, from which a stopped run goes on.")
+    ] = "5m",
     start_from: Annotated[
         str | None,
         typer.Option(
@@ -256,6 +260,8 @@ def _setup(
             help="Name of the registered model; default: the data set's name; '' for none."
         ),
     ] = None,
+    *,
+    stop: Stop,
 ) -> "Setup":
     if time_budget is None and budget_clock != "wall":
         raise typer.BadParameter("it counts a --time-budget", param_hint="--budget-clock")
@@ -272,22 +278,26 @@ def _setup(
         precision=_one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16")),
         workers=workers,
         cache=cache,
+        checkpoint_every=parse_duration(checkpoint_every, "--checkpoint-every"),
         start_from=start_from,
         tracking_uri=tracking_uri,
         experiment=experiment,
         register_as=register,
         console=_console(),
+        stop=stop,
     )
 
 
 def _training(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the arguments and options of a training, and hand it what they set up."""
-    shared = inspect.signature(_setup).parameters
+    shared = dict(inspect.signature(_setup).parameters)
+    del shared["stop"]
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "setup"]
 
     def run(**given: Any) -> None:
-        setup = _setup(**{name: given.pop(name) for name in shared})
-        command(setup, **given)
+        with stoppable() as stop:
+            setup = _setup(**{name: given.pop(name) for name in shared}, stop=stop)
+            command(setup, **given)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     signature = inspect.Signature([*shared.values(), *own])
@@ -298,12 +308,27 @@ def _training(command: Callable[..., None]) -> Callable[..., None]:
 
 @app.command()
 @_training
-def train(setup: "Setup", as_json: AsJson = False) -> None:
-    """Train a job, judge it on the test cases, and register the model."""
+def train(
+    setup: "Setup",
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a run of this job, which goes on with more train.epochs or a longer "
+            "--time-budget.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a job, judge it on the test cases, and register the model.
+
+    The same command goes on with a run that was stopped. SIGTERM, SIGUSR1 and SIGHUP save a
+    checkpoint and end with exit code 75.
+    """
     from medseg.jobs.show import show_trained
     from medseg.jobs.train import train as job
 
-    result = job(setup)
+    result = job(setup, extend=extend)
     _print(result.as_json) if as_json else show_trained(result, Console())
 
 
@@ -561,7 +586,7 @@ def networks(
     _print(result.as_json) if as_json else result.show(Console())
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str = "--time-budget") -> float:
     """Return seconds of ``90s``, ``20m``, ``1h30m`` or ``1.5h``.
 
     Raises:
@@ -572,7 +597,7 @@ def parse_duration(text: str) -> float:
     found = parts.groups() if parts else ()
     seconds = sum(float(n or 0) * unit for n, unit in zip(found, (3600, 60, 1), strict=False))
     if not seconds:
-        raise typer.BadParameter(f"{text}: write 90s, 20m or 1h30m", param_hint="--time-budget")
+        raise typer.BadParameter(f"{text}: write 90s, 20m or 1h30m", param_hint=option)
     return seconds
 
 

@@ -1,10 +1,13 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and outlast a loss of power."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from medseg.errors import MedsegError
 
 
 @contextmanager
@@ -16,7 +19,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield aside
+        flush(aside)
         aside.replace(path)
+        flush(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -31,5 +36,37 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     yield aside
+    for file in aside.rglob("*"):
+        flush(file)
+    flush(aside)
     shutil.rmtree(path, ignore_errors=True)
     aside.rename(path)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that no second process works in it at the same time.
+
+    The system lets go of it when this process ends, however it ends; its children do not hold it.
+
+    Raises:
+        MedsegError: Another process holds it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MedsegError(
+                f"{folder}: another process is at work on this run; wait for it, or stop it"
+            ) from None
+        yield

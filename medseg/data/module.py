@@ -1,5 +1,6 @@
 """Prepared cases in memory: patches to train on, whole images to validate on."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from medseg.data.cases import Case, LabelMap, Reading
 from medseg.errors import MedsegError
 from medseg.geometry import Unit
+from medseg.signals import SIGNALS
 from medseg.transforms import Augmentation, PatchSampler, PatchSource, Preparation
 
 Targets = Callable[[NDArray[Any], Sequence[float]], NDArray[np.float32]]
@@ -147,6 +149,12 @@ class Epochs(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
 
+def _ignore_signals(worker: int) -> None:
+    """Leave to the main process what a signal to all processes of a job means: it saves first."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class PatchLoader(DataLoader[dict[str, Any]]):
     """Batches of patches, which go on in the middle of an epoch.
 
@@ -163,6 +171,7 @@ class PatchLoader(DataLoader[dict[str, Any]]):
             sampler=epochs,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_ignore_signals,
         )
         self.epochs = epochs
         self._taken = self._resumed_at = 0

@@ -12,10 +12,10 @@ from medseg.files import folder_written_whole
 from medseg.inference import Ensemble, save_ensemble
 from medseg.jobs.compare import files_of
 from medseg.jobs.evaluate import Evaluated, evaluate_files
+from medseg.jobs.extend import RESULT
 from medseg.jobs.parts import folds_of, metric_requests
 from medseg.jobs.setup import Setup
 from medseg.jobs.train import (
-    RESULT,
     check_before,
     refuse_finished,
     register_model,

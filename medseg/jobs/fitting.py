@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from medseg.images.trust import free_memory
 from medseg.inference import Model, ModelSpec
 from medseg.jobs.parts import model_spec, preparation_of, sagittal_axis_of, sampler_of
 from medseg.networks import take_over
+from medseg.signals import Stop
 from medseg.transforms import Preparation
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class How:
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     workers: int
     cache: float = 0.5  # part of the free memory that prepared cases may fill
+    checkpoint_every: float = 300.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Work:
     run: "TrackedRun"
     console: Console
     start: Model | None = None  # whose weights the network takes over before it is trained
+    stop: Stop = field(default_factory=Stop)
 
 
 def fit_model(work: Work) -> Model:
@@ -88,6 +91,9 @@ def fit_model(work: Work) -> Model:
             gradient_clip=settings.gradient_clip,
             device="gpu" if how.device == "cuda" else "cpu",
             precision=how.precision,
+            seed=settings.seed,
+            checkpoint_every=how.checkpoint_every,
+            stop=work.stop,
             send=lambda step, values: work.run.metrics(values, step),
             console=work.console,
         )

@@ -14,9 +14,9 @@ from medseg.evaluation import (
     write_json,
 )
 from medseg.files import written_whole
+from medseg.jobs.extend import RESULT
 from medseg.jobs.setup import Setup
 from medseg.jobs.train import (
-    RESULT,
     check_before,
     judged_of,
     refuse_finished,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import MedsegError
-from medseg.jobs.train import RESULT
+from medseg.jobs.extend import RESULT
 
 
 @dataclass(frozen=True)

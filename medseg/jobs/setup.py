@@ -18,6 +18,7 @@ from medseg.inference import Ensemble, Model
 from medseg.jobs.fitting import How
 from medseg.jobs.parts import split_of
 from medseg.jobs.predict import load_model, torch_device
+from medseg.signals import Stop
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Setup:
         experiment: Its experiment.
         register_as: Name of the registered model; empty for none.
         console: Where progress is shown.
+        stop: Whether somebody asked the command to stop.
     """
 
     job: TrainJob
@@ -51,6 +53,7 @@ class Setup:
     experiment: str
     register_as: str
     console: Console
+    stop: Stop
 
     def files_of(self, split: Split) -> dict[str, Mapping[str, str]]:
         """Return the digests of the files that a split uses."""
@@ -86,11 +89,13 @@ def read_setup(
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     workers: int = 0,
     cache: float = 0.5,
+    checkpoint_every: float = 300.0,
     start_from: str | None = None,
     tracking_uri: str | None = None,
     experiment: str | None = None,
     register_as: str | None = None,
     console: Console,
+    stop: Stop | None = None,
 ) -> Setup:
     """Read a job with its card, and hash the files of its cases.
 
@@ -105,17 +110,19 @@ def read_setup(
         precision: Number format.
         workers: Loader processes.
         cache: Part of the free memory that prepared cases may fill; the others are read from disk.
+        checkpoint_every: Seconds between checkpoints.
         start_from: A model folder, run or ``models:/NAME/3`` whose weights are taken over first.
         tracking_uri: The MLflow store.
         experiment: Its experiment; the data set's name if None.
         register_as: Name of the registered model; the data set's name if None, none if empty.
         console: Where progress is shown.
+        stop: Whether somebody asked the command to stop.
 
     Raises:
         MedsegError: The job, the card or a file is wrong, or an image is in two parts of the split.
     """
     job, card, card_file = read_job(job_file, settings)
-    how = How(time_budget, clock, torch_device(device), precision, workers, cache)
+    how = How(time_budget, clock, torch_device(device), precision, workers, cache, checkpoint_every)
     split = split_of(job, card, cases_of(card, card_file, data_root), job_file)
     files = file_digests(
         track(split.cases, "hashing files", console=console, disable=not console.is_terminal)
@@ -142,6 +149,7 @@ def read_setup(
         experiment=experiment or card.name,
         register_as=card.name if register_as is None else register_as,
         console=console,
+        stop=stop or Stop(),
     )
 
 

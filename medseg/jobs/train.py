@@ -13,10 +13,12 @@ from medseg.config import to_yaml
 from medseg.data import Case, Split
 from medseg.errors import MedsegError
 from medseg.evaluation import write_json
+from medseg.files import held_alone
 from medseg.geometry import Unit
 from medseg.inference import Model
 from medseg.jobs.crf import check_crf, with_chosen_crf
 from medseg.jobs.evaluate import Evaluated, check_references, evaluate_files
+from medseg.jobs.extend import RESULT, RUN, note_run, prepare_extension
 from medseg.jobs.fitting import Work, fit_model, save_model
 from medseg.jobs.objects import with_tuned_thresholds
 from medseg.jobs.parts import finder_of, metric_requests
@@ -25,8 +27,6 @@ from medseg.jobs.setup import Setup
 
 if TYPE_CHECKING:
     from medseg.tracking import TrackedRun
-
-RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,25 @@ class Trained:
         }
 
 
-def train(setup: Setup) -> Trained:
+def train(setup: Setup, *, extend: Path | None = None) -> Trained:
     """Train a job, evaluate the model on the test cases, and register it.
 
     The same command goes on where a stopped run was.
 
+    Args:
+        setup: The job and how to run it.
+        extend: Folder of a run of the same job that is to be longer; None for a run of its own.
+
     Raises:
-        MedsegError: A reference or the CRF cannot be used, or the run has ended already.
+        MedsegError: A reference or the CRF cannot be used, the run has ended already, or is not one
+            that can be extended.
     """
-    folder = setup.folder([setup.split])
-    refuse_finished(folder)
+    folder = extend or setup.folder([setup.split])
+    if extend is None:
+        refuse_finished(folder)
     check_before(setup, [setup.split])
+    if extend is not None:
+        prepare_extension(setup, folder)
     return train_split(setup, setup.split, folder, register_as=setup.register_as)
 
 
@@ -83,7 +91,8 @@ def refuse_finished(folder: Path, report: str = "evaluation/report.html") -> Non
         raise MedsegError(
             f"{folder}: this job has run on these images already; its report is "
             f"{folder / report}\n"
-            f"  change the job or its seed, or give --runs another folder"
+            f"  change the job or its seed, give --runs another folder, or let it go on with more "
+            f"epochs or time: --extend {folder}"
         )
 
 
@@ -120,9 +129,20 @@ def train_split(
         markup=False,
     )
     provenance = setup.provenance(split)
-    with tracked(setup, folder, tags=provenance, parent=parent) as run:
+    with held_alone(folder), tracked(setup, folder, tags=provenance, parent=parent) as run:
+        if not (folder / RUN).exists():
+            note_run(setup, folder)
         work = Work(
-            job, setup.job_file, card, split, provenance, setup.how, run, console, setup.start
+            job,
+            setup.job_file,
+            card,
+            split,
+            provenance,
+            setup.how,
+            run,
+            console,
+            setup.start,
+            setup.stop,
         )
         papers = {
             "job.yaml": to_yaml(job),
@@ -223,7 +243,8 @@ def _evaluate(work: Work, model: Model) -> Evaluated:
         console=work.console,
     )
     if part == "test":
-        run.metrics({f"test/{k}": v for k, v in evaluated.headline.items()}, 0)
+        step = model.spec.provenance["fit"]["steps"]
+        run.metrics({f"test/{k}": v for k, v in evaluated.headline.items()}, step)
     run.file(output, "evaluation")
     return evaluated
 

@@ -1,7 +1,6 @@
 """From a module and its data to the best weights: the Trainer with what medseg adds to it."""
 
 import logging
-import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,19 +11,29 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.apply_func import move_data_to_device
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from rich.console import Console
 
 from medseg.data.module import DataModule
 from medseg.errors import MedsegError
+from medseg.signals import Stop
 from medseg.training.module import SegmentationModule
 from medseg.training.progress import MetricStream, ProgressBar, Waiting, spell
+from medseg.training.resume import (
+    BEST,
+    Best,
+    Checkpoints,
+    DurableIO,
+    StepSeeds,
+    newest_checkpoint,
+    read_checkpoint,
+)
 from medseg.training.schedule import CLOCKS, Clock, Schedule, moving_average
 
 VALIDATIONS_IN_A_BUDGET = 12
 SHARE_OF_VALIDATION = 0.2
-MINUTES_BETWEEN_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
@@ -77,12 +86,16 @@ def fit(
     gradient_clip: float | None = None,
     device: Literal["auto", "cpu", "gpu"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    seed: int = 0,
+    checkpoint_every: float = 300.0,
+    stop: Stop | None = None,
     send: Callable[[int, dict[str, float]], None] = lambda step, values: None,
     console: Console | None = None,
 ) -> FitResult:
     """Train, keep the weights that validate best in the module, and say how it went.
 
-    A run that was stopped goes on from ``folder/last.ckpt``.
+    A run that was stopped goes on from ``folder/last.ckpt``, and one that has ended goes on if it
+    is now to be longer. On a CPU it ends with the weights of a run that was never stopped.
 
     Args:
         module: Network, loss and optimiser.
@@ -100,16 +113,18 @@ def fit(
         device: Where to train.
         precision: Number format; ``auto`` takes bf16 where the processor or GPU multiplies it, else
             fp16 on a GPU and fp32 on a processor.
+        seed: Of what is random within a step.
+        checkpoint_every: Seconds between checkpoints.
+        stop: Looked at after each step: when asked to stop, the run is saved and left.
         send: Gets the step and the metrics, as they come.
         console: Where progress is shown; the terminal if None.
 
     Raises:
-        MedsegError: The loss is not finite, or the checkpoint to go on from is damaged.
+        MedsegError: The loss is not finite, no checkpoint to go on from is whole, or one cannot be
+            written.
+        SystemExit: The run was asked to stop, and is saved.
     """
-    checkpoint = folder / "last.ckpt"
-    resumed = checkpoint.is_file()
-    if resumed:
-        _read_checkpoint(checkpoint)
+    console, stop = console or Console(stderr=True), stop or Stop()
     schedule = Schedule(
         iterations=epochs * iterations_per_epoch,
         warmup=warmup,
@@ -117,46 +132,58 @@ def fit(
         clock=clock,
     )
     monitor = f"validation/{module.score}"
-    best = ModelCheckpoint(
-        folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
-    )
-    waiting, console = Waiting(data), console or Console(stderr=True)
-    early = [] if patience is None else [EarlyStopping(monitor, mode="max", patience=patience)]
-    callbacks = [schedule, FiniteLoss(), best, *_more_callbacks(folder, ema), *early, waiting]
-    callbacks += [MetricStream(send, waiting), ProgressBar(schedule, console)]
-    if _on_gpu(device):
-        layout = torch.channels_last if len(module.window_voxels) == 2 else torch.channels_last_3d
-        module.network.to("cuda", memory_format=layout)  # type: ignore[call-overload]
-    every: dict[str, Any] = {"check_val_every_n_epoch": validate_every}
-    if time_budget is not None:
-        interval = _validation_interval(module, data, time_budget, clock)
-        every = {"check_val_every_n_epoch": None, "val_check_interval": interval}
-        console.print(
-            f"time budget {spell(time_budget)} ({clock} time), validations included; one about "
-            f"every {spell(interval.total_seconds())} of wall time",
-            highlight=False,
-        )
-    with quiet():
-        trainer = pl.Trainer(
-            accelerator=device,
-            devices=1,
-            precision=_precision(precision, device, console),
-            max_epochs=-1 if time_budget is not None else epochs,
-            gradient_clip_val=gradient_clip,
-            callbacks=callbacks,
-            default_root_dir=folder,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            **every,
-        )
-        trainer.fit(module, data, ckpt_path=checkpoint if resumed else None, weights_only=True)
-    trainer.save_checkpoint(checkpoint, weights_only=False)
-    kept = folder / "best.ckpt"
+    best = Best(folder, monitor)
+    checkpoints = Checkpoints(folder, every=checkpoint_every, stop=stop, console=console)
+    found = newest_checkpoint(folder, console)
+    saved = {} if found is None else found[1]["callbacks"]
+    longer = found is not None and schedule.is_longer_than(saved[schedule.state_key])
+    early = [] if patience is None else [Patience(monitor, patience=patience, anew=longer)]
+    waiting = Waiting(data)
+    if found is not None and saved[checkpoints.state_key]["ended"] and not longer:
+        for callback in (schedule, *early):
+            callback.load_state_dict(saved.get(callback.state_key, callback.state_dict()))
+    else:
+        averaging = [] if ema is None else [moving_average(ema)]
+        callbacks: list[Callback] = [schedule, StepSeeds(seed), FiniteLoss(), *averaging, *early]
+        callbacks += [waiting, MetricStream(send, waiting), ProgressBar(schedule, console)]
+        if _on_gpu(device):
+            planes = len(module.window_voxels) == 2
+            layout = torch.channels_last if planes else torch.channels_last_3d
+            module.network.to("cuda", memory_format=layout)  # type: ignore[call-overload]
+        every: dict[str, Any] = {"check_val_every_n_epoch": validate_every}
+        if time_budget is not None:
+            interval = _validation_interval(module, data, time_budget, clock)
+            every = {"check_val_every_n_epoch": None, "val_check_interval": interval}
+            console.print(
+                f"time budget {spell(time_budget)} ({clock} time), validations included; one about "
+                f"every {spell(interval.total_seconds())} of wall time",
+                highlight=False,
+            )
+        with quiet(), stop.deferred():
+            trainer = pl.Trainer(
+                accelerator=device,
+                devices=1,
+                precision=_precision(precision, device, console),
+                max_epochs=-1 if time_budget is not None else epochs,
+                gradient_clip_val=gradient_clip,
+                # Checkpoints come last: they save what the others have counted.
+                callbacks=[*callbacks, best, checkpoints],
+                # The cluster's own way of going on would get between.
+                plugins=[DurableIO(), LightningEnvironment()],
+                default_root_dir=folder,
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                **every,
+            )
+            trainer.fit(
+                module, data, ckpt_path=None if found is None else found[0], weights_only=True
+            )
+    kept = folder / BEST
     if not kept.is_file():
         raise MedsegError("training ended before its first validation; give it more time")
-    state = _read_checkpoint(kept)
+    state = read_checkpoint(kept)
     module.load_state_dict(state["state_dict"])
     score = float(state["callbacks"][best.state_key]["best_model_score"])
     return FitResult(
@@ -164,36 +191,23 @@ def fit(
         best=score,
         steps=schedule.steps,
         seconds=schedule.seconds,
-        resumed=resumed,
+        resumed=found is not None,
         idle_percent=waiting.percent,
         stopped_early=any(one.wait_count >= one.patience for one in early),
     )
 
 
-def _more_callbacks(folder: Path, ema: float | None) -> list[Callback]:
-    """Return what keeps the last weights and, if asked for, averages them."""
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            folder,
-            filename="last",
-            train_time_interval=timedelta(minutes=MINUTES_BETWEEN_CHECKPOINTS),
-            enable_version_counter=False,
-        )
-    ]
-    if ema is not None:
-        callbacks.append(moving_average(ema))
-    return callbacks
+class Patience(EarlyStopping):
+    """Stops a run whose score gets no better; counts anew where a run has been made longer."""
 
+    def __init__(self, monitor: str, *, patience: int, anew: bool) -> None:
+        super().__init__(monitor, mode="max", patience=patience, check_on_train_epoch_end=False)
+        self.anew = anew
 
-def _read_checkpoint(file: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise MedsegError(
-            f"{file}: damaged, or not written by medseg ({str(error).splitlines()[0]})\n"
-            f"  remove the folder {file.parent} to train from the start"
-        ) from None
-    return state
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget how long the shorter run had waited."""
+        if self.anew:
+            self.wait_count = 0
 
 
 @contextmanager

@@ -114,12 +114,25 @@ class Schedule(Callback):
         self.validating += self._validation_took
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {"seconds": self.seconds, "steps": self.steps}
+        """Return what a run that goes on needs."""
+        return {
+            "seconds": self.seconds,
+            "steps": self.steps,
+            "validation_took": self._validation_took,
+            "iterations": self.iterations,
+            "time_budget": self.time_budget,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint was written."""
         self._spent, self.steps = state_dict["seconds"], state_dict["steps"]
+        self._validation_took = state_dict["validation_took"]
+
+    def is_longer_than(self, state_dict: dict[str, Any]) -> bool:
+        """Say whether this run is to be longer than that of a checkpoint was."""
+        if self.time_budget is None or state_dict["time_budget"] is None:
+            return bool(self.iterations > state_dict["iterations"])
+        return bool(self.time_budget > state_dict["time_budget"])
 
 
 def moving_average(decay: float) -> WeightAveraging:

@@ -2,7 +2,6 @@
 
 import io
 import re
-import sys
 import time
 from pathlib import Path
 
@@ -138,15 +137,13 @@ def asked(monkeypatch) -> list[tuple[int, int]]:
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatch, asked):
-    # The module of that name is hidden behind the function.
-    monkeypatch.setattr(sys.modules[fit.__module__], "MINUTES_BETWEEN_CHECKPOINTS", 0)
 
     def pull_the_plug(step: int, values: dict[str, float]) -> None:
         if step == 40:
             raise PulledError
 
     with pytest.raises(PulledError):
-        train(tmp_path, send=pull_the_plug)
+        train(tmp_path, send=pull_the_plug, checkpoint_every=0)
     asked.clear()
     steps: list[int] = []
     result = train(tmp_path, send=lambda step, values: steps.append(step))
@@ -187,7 +184,6 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path):
 
 
 def test_patience_is_not_given_anew_to_a_run_that_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[fit.__module__], "MINUTES_BETWEEN_CHECKPOINTS", 0)
     how = {"ema": None, "epochs": 50, "validate_every": 1, "patience": 3}
 
     def pull_the_plug(step: int, values: dict[str, float]) -> None:
@@ -195,7 +191,7 @@ def test_patience_is_not_given_anew_to_a_run_that_goes_on(tmp_path, monkeypatch)
             raise PulledError
 
     with pytest.raises(PulledError):
-        train(tmp_path, module(rate=1e-12), send=pull_the_plug, **how)
+        train(tmp_path, module(rate=1e-12), send=pull_the_plug, checkpoint_every=0, **how)
     result = train(tmp_path, module(rate=1e-12), **how)
 
     assert result.resumed
@@ -240,9 +236,8 @@ def test_what_a_budget_of_time_comes_to_is_told_and_kept_by_a_run_that_goes_on(
             raise PulledError
 
     how = {"time_budget": 6.0, "data": data()}
-    monkeypatch.setattr(sys.modules[fit.__module__], "MINUTES_BETWEEN_CHECKPOINTS", 0)
     with pytest.raises(PulledError):
-        train(tmp_path, send=pull_the_plug, console=said[0], **how)
+        train(tmp_path, send=pull_the_plug, console=said[0], checkpoint_every=0, **how)
     result = train(tmp_path, console=said[1], **how)
 
     first, second = (console.file.getvalue() for console in said)
