@@ -124,9 +124,7 @@ class Training:
             raise SystemExit(f"{self.store}: {[run.info.status for run in runs]} in MLflow")
         run_id = runs[0].info.run_id
         return {
-            key: sorted(
-                (p.step, p.value) for p in client.get_metric_history(runs[0].info.run_id, key)
-            )
+            key: sorted((p.step, p.value) for p in client.get_metric_history(run_id, key))
             for key in runs[0].data.metrics
             if key not in ("train/idle_percent", "fit/idle_percent", "fit/seconds", "fit/resumed")
         }
