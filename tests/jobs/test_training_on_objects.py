@@ -178,3 +178,25 @@ def job_with(method: str) -> str:
     return "\n".join(
         f"objects: {method}" if line.startswith("objects:") else line for line in JOB.splitlines()
     )
+
+
+def test_two_folds_judge_each_cell_image_once_and_find_objects_together(cells, medseg, tmp_path):
+    root, *_ = cells
+    ran = medseg(
+        *("crossval", root / "job.yaml", "--folds", 2, "train.epochs=2", "train.validate_every=2"),
+        *("data.split={name: group, test: 0}", "--runs", tmp_path / "runs", "--register", ""),
+        *("--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--device", "cpu", "--json"),
+    )
+    assert ran.code == 0, ran.errors
+    folder = Path(ran.json["folder"])
+    records = read_table(folder / "evaluation" / "records.parquet")
+    judged = [record.case for record in records if record.metric == "panoptic_quality"]
+    assert sorted(judged) == [f"well_{n}" for n in range(8)]
+
+    predicted = medseg(
+        *("predict", folder, root / "images" / "well_0.png", "-o", tmp_path / "out"),
+        *("--pixel-size", "0.5 um,0.5 um"),
+    )
+    assert predicted.code == 0, predicted.errors
+    found = read_labels(tmp_path / "out" / "well_0.png").array
+    assert set(np.unique(found)) == set(range(int(found.max()) + 1))
