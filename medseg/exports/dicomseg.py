@@ -11,7 +11,7 @@ import numpy as np
 
 from medseg.errors import MedsegError
 from medseg.exports.objects import EXPORTS, Objects
-from medseg.images import Image, library, read_dicom_labels, series_files
+from medseg.images import Image, dicom_library, read_dicom_labels, series_files
 
 _MOST_SEGMENTS = 65535
 
@@ -29,7 +29,7 @@ def write_dicomseg(objects: Objects, path: Path) -> None:
         MedsegError: The image is no DICOM series, highdicom is not installed, or what was written
             does not read back as it was.
     """
-    hd, pydicom = library("highdicom"), library("pydicom")
+    hd, pydicom = dicom_library("highdicom"), dicom_library("pydicom")
     if objects.source is None or not objects.source.is_dir():
         raise MedsegError(
             f"{objects.case}: a DICOM SEG refers to the slices of a DICOM series, and "
@@ -44,22 +44,28 @@ def write_dicomseg(objects: Objects, path: Path) -> None:
     for one in slices:
         if not one.get("SpecificCharacterSet", "ISO_IR 100"):
             del one.SpecificCharacterSet  # highdicom takes an empty one for the name of a set
-    segmentation = hd.seg.Segmentation(
-        source_images=slices,
-        pixel_array=objects.numbers.astype(np.uint16),
-        segmentation_type="BINARY",
-        segment_descriptions=_segments(hd, objects),
-        series_instance_uid=hd.UID(),
-        series_number=int(slices[0].get("SeriesNumber") or 0) + 1000,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer="medseg",
-        manufacturer_model_name=objects.model or "medseg",
-        software_versions=objects.version or "0",
-        device_serial_number="0",
-        series_description="medseg",
-        content_label="SEGMENTATION",
-    )
+    try:
+        segmentation = hd.seg.Segmentation(
+            source_images=slices,
+            pixel_array=objects.numbers.astype(np.uint16),
+            segmentation_type="BINARY",
+            segment_descriptions=_segments(hd, objects),
+            series_instance_uid=hd.UID(),
+            series_number=int(slices[0].get("SeriesNumber") or 0) + 1000,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer="medseg",
+            manufacturer_model_name=objects.model or "medseg",
+            software_versions=objects.version or "0",
+            device_serial_number="0",
+            series_description="medseg",
+            content_label="SEGMENTATION",
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise MedsegError(
+            f"{objects.case}: the series lacks what a DICOM SEG of it has to say: {error}\n"
+            f"  export the series again with all its tags; the label file is right"
+        ) from error
     segmentation.save_as(path)
     _check_as_written(objects, path)
 

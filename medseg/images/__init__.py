@@ -9,8 +9,8 @@ from medseg.images.dicom import series_files
 from medseg.images.dicom_labels import (
     DicomFile,
     dicom_files,
+    dicom_library,
     kind_of_labels,
-    library,
     names_in,
     read_dicom_labels,
 )
@@ -36,11 +36,11 @@ __all__ = [
     "DicomFile",
     "Image",
     "dicom_files",
+    "dicom_library",
     "image_name",
     "image_suffix",
     "is_image_file",
     "kind_of_labels",
-    "library",
     "names_in",
     "ome_zarr_level",
     "read_dicom_labels",

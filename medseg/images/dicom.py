@@ -24,8 +24,11 @@ _SERIES, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
 _FRAME_OF_REFERENCE = "0020|0052"
 _PIXEL_SPACING, _THICKNESS, _FRAMES, _KIND = "0028|0030", "0018|0050", "0028|0008", "0008|0060"
 
-_NO_SLICE = (
-    "  copy it again from its origin; a file that is no slice (e.g. RTSTRUCT) does not belong here"
+_HEAD = 512  # bytes that hold the preamble and the class of the object
+_NO_SLICE = "  copy it again from its origin; a file that is no slice does not belong here"
+# Classes of what lies beside images: radiotherapy objects, segments, reports, presentation states.
+_NO_IMAGES = tuple(
+    b"1.2.840.10008.5.1.4.1.1." + family for family in (b"481.", b"66.", b"88.", b"11.")
 )
 
 
@@ -93,19 +96,22 @@ def _ordered(folder: Path) -> list[_Slice]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the DICOM files of a folder, known by their suffix or by their content."""
+    """Return the DICOM images of a folder, known by their suffix or by their content."""
     found = []
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.name.startswith(".") or path.name == "DICOMDIR":
             continue
         with path.open("rb") as file:
-            marked = file.read(132)[128:] == b"DICM"
+            head = file.read(_HEAD)
+        marked = head[128:132] == b"DICM"
+        if marked and any(family in head for family in _NO_IMAGES):
+            continue
         if marked or path.suffix.lower() in (".dcm", ".ima"):
             check_present(path)
             found.append(path)
     if not found:
         raise MedsegError(
-            f"{folder}: the folder holds no DICOM files\n  name the folder that directly holds "
+            f"{folder}: the folder holds no DICOM images\n  name the folder that directly holds "
             f"the slices of one series, or a single image file"
         )
     return found

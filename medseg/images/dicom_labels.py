@@ -128,14 +128,14 @@ def read_dicom_labels(path: Path, image: Image, numbers: Mapping[str, int] | Non
 
 
 def _header(path: Path, tags: list[str] | None = None) -> Any:
-    pydicom = library("pydicom")
+    pydicom = dicom_library("pydicom")
     try:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
     except (pydicom.errors.InvalidDicomError, EOFError, ValueError, OSError) as error:
         raise MedsegError(f"{path}: not readable as DICOM ({error})") from None
 
 
-def library(name: str) -> Any:
+def dicom_library(name: str) -> Any:
     """Return pydicom or highdicom.
 
     Raises:
@@ -273,7 +273,7 @@ def _segmented(
     path: Path, dataset: Any, grid: Grid, chosen: Mapping[int, int]
 ) -> Iterator[tuple[int, Mask]]:
     """Give the voxels of each segment of a DICOM SEG."""
-    hd = library("highdicom")
+    hd = dicom_library("highdicom")
     with _readable(path):
         segmentation = hd.seg.segread(path)
         drawn = segmentation.get_volume(

@@ -8,6 +8,7 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from skimage.draw import polygon2mask
+from test_dicom_series import save, upright
 
 from medseg.errors import MedsegError
 from medseg.geometry import Grid, Unit
@@ -132,6 +133,13 @@ def test_another_frame_of_reference_is_refused(tmp_path):
     path = save_contours(tmp_path / "rs.dcm", {"a": [contour(0.0, SQUARE)]}, frame="1.2.3")
     with pytest.raises(MedsegError, match="another frame of reference"):
         read_labels(path, image=image(), numbers={"a": 1})
+
+
+def test_contours_beside_the_slices_are_no_slice(tmp_path):
+    save(tmp_path / "ct", upright(0, 3, 6))
+    save_contours(tmp_path / "ct" / "rs.dcm", {"a": [contour(0.0, SQUARE)]})
+
+    assert read_image(tmp_path / "ct").grid.shape == (3, 4, 5)
 
 
 def test_labels_without_their_image_are_refused(tmp_path):

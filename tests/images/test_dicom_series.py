@@ -130,5 +130,5 @@ def test_a_broken_slice_is_named(tmp_path):
 
 
 def test_an_empty_folder_is_no_series(tmp_path):
-    with pytest.raises(MedsegError, match="holds no DICOM files"):
+    with pytest.raises(MedsegError, match="holds no DICOM images"):
         read_image(tmp_path)

@@ -109,8 +109,12 @@ def test_a_stack_of_nuclei_cut_into_blocks(medseg, data_root, tmp_path, monkeypa
         for i in range(2):
             for j in range(2):
                 block = stack[:, 30 * i : 30 * (i + 1), 28 * j : 28 * (j + 1)]
+                if kind == "labels":  # the cut leaves crumbs of nuclei at its faces
+                    block = block * (np.bincount(block.ravel())[block] > 60)
                 file = root / folder / f"block{2 * i + j}.tif"
-                tifffile.imwrite(file, block, metadata={"axes": "ZYX"}, imagej=True)
+                tifffile.imwrite(
+                    file, block.astype(stack.dtype), metadata={"axes": "ZYX"}, imagej=True
+                )
     told = Told(
         "", ("--labels", "nucleus", "--pixel-size", "unknown", "--kind", "instance"), 4, 4,
         "instance", {"background": 0, "nucleus": 1}, "[16,16,16]", 3,
@@ -130,7 +134,7 @@ def goes_through(told: Told, folder: Path, medseg, tmp_path, monkeypatch):
     assert {k: v if isinstance(v, int) else list(v) for k, v in card.labels.items()} == told.labels
 
     checked = medseg("check", "set.yaml", "--job", "set_job.yaml", "--json")
-    assert [one["title"] for one in checked.json["findings"] if one["severity"] == "error"] == []
+    assert [one for one in checked.json["findings"] if one["severity"] == "error"] == []
 
     trained = medseg(
         *("train", "set_job.yaml", *SHORT, f"data.patch_voxels={told.patch}", *few(cases)),
@@ -159,7 +163,7 @@ REFUSED = {
     "itksnap_fixtures": ((), "images without a label file: MRIcrop-orig"),
     "stardist_nuclei_fixtures": (
         ("--axes", "ZYX"),
-        "the images differ in their number of axes: 2 (2d_512), 3 (3d)",
+        "2d_512.tif: the file has the axes 512 Y x 512 X, not ZYX",
     ),
     "dicom_seg_fixtures": ((), "23x38x3: holds 2 DICOM image series, not one image multiframe"),
     "ct_gtv_rtstruct": ((), "1 labelled case(s) in 1 group(s) cannot be split"),
