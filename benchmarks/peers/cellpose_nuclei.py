@@ -64,6 +64,7 @@ def main() -> None:
     steps = math.ceil(len(used) / RECIPE["batch_size"])
     epochs = min(EPOCHS, max(1, int(given.budget / (step * steps))))
     model = network()
+    weights = sum(part.numel() for part in model.net.parameters())
     run.now("training")
     file = train.train_seg(
         model.net,
@@ -100,12 +101,12 @@ def main() -> None:
             "patch": [224, 224],
             "batch": RECIPE["batch_size"],
             "epochs": epochs,
-            "weights": sum(weights.numel() for weights in model.net.parameters()),
+            "weights": weights,
         },
     }
     run.changed(
-        f"{epochs} epochs, as many as fit into the budget, not {EPOCHS}",
-        f"the size model learns from {SIZE_EPOCHS} epochs, not 10",
+        f"as many epochs as fit into the budget: {epochs}, not {EPOCHS}",
+        f"the size model learns over {SIZE_EPOCHS} epochs, not 10",
     )
     run.write()
 
