@@ -177,7 +177,10 @@ def test_the_images_of_a_batch_do_not_mix(name: str, spatial_dims: int):
     pair = image_of(LITTLE[spatial_dims], batch=2)
     network = build(name, spatial_dims).eval()
     with torch.no_grad():
-        torch.testing.assert_close(network(pair)[1:], network(pair[1:]), rtol=1e-4, atol=1e-4)
+        together, alone = network(pair)[1:], network(pair[1:])
+    # Rounding grows with the logits, and processors add up a batch of two and of one differently.
+    rounding = 1e-4 * max(1.0, float(alone.abs().max()))
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=rounding)
 
 
 @every_network
